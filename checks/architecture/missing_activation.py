@@ -1,0 +1,157 @@
+"""Linear layers that follow each other with nothing between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from doctor.evidence.module_tree import ModuleTree
+from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
+from doctor.findings import Finding, Location, Measure, Related, Severity
+from doctor.registry import Limits, check
+from doctor.trials.treatments import InsertActivation
+
+_MAPS = ("addmm", "mm", "convolution", "linear", "mkldnn_linear")
+_SHAPE_ONLY = frozenset(
+    {
+        "view", "_unsafe_view", "reshape", "t", "transpose", "permute", "squeeze", "unsqueeze", "clone", "_to_copy",
+        "native_dropout", "expand", "_reshape_alias", "alias", "detach", "avg_pool2d", "mean", "contiguous",
+    }
+)  # fmt: skip
+_NONLINEAR = frozenset(
+    {
+        "relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "hardtanh", "hardswish", "softplus", "threshold",
+        "max_pool2d_with_indices", "_softmax", "mish", "prelu", "_prelu_kernel", "exp", "log_sigmoid_forward", "clamp",
+        "clamp_min", "sin", "native_layer_norm", "native_batch_norm", "gru_cell", "_thnn_fused_gru_cell",
+    }
+)  # fmt: skip
+
+
+class MissingActivationLimits(Limits):
+    """Thresholds of ARC003."""
+
+    min_width: int = 4  # output features of the first map; scalars and pairs are no hidden layers
+
+
+class _Pair(NamedTuple):
+    first: Op
+    second: Op
+
+
+@check("ARC003", "missing-activation", Severity.WARNING, faq="training/architecture/missing")
+def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingActivationLimits) -> Iterator[Finding]:
+    """Two layers with weights follow each other with only linear operations between them.
+
+    ## What it measures
+    On the taped step, for every matrix product or convolution with a parameter, what its input was computed by: another
+    such map through changes of shape, means or dropout alone. Pairs whose middle is narrower than both ends (low rank,
+    latent codes) and grouped convolutions are left out. The trial inserts a ReLU.
+    ## Why it hurts
+    Two linear maps are one linear map: the depth adds nothing, and curved targets cannot be fitted.
+    ## Example
+    ```python
+    net = nn.Sequential(nn.Linear(10, 64), nn.Linear(64, 64), nn.Linear(64, 1))
+    ```
+    ## Use instead
+    ```python
+    net = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    ```
+    ## When it is right
+    Projections of attention meet in a product; factorised embeddings, LoRA and bottlenecks are narrow in the middle;
+    maps with a norm layer or a residual sum between them are left alone.
+    ## References
+    Goodfellow et al., "Deep Learning" (2016), section 6.1; NeuraLint's MissingRelu.
+    """
+    pairs = list(_pairs(tape.first, limits))
+    if not pairs:
+        return
+    nonlinear = any(op.name in _NONLINEAR and op.grad_enabled for op in tape.first.forward if op.name != "_softmax")
+    modules = tuple(dict.fromkeys(pair.first.module for pair in pairs if pair.first.module))
+    place = pairs[0].second.source or pairs[0].first.source
+    names = [f"{pair.first.module or pair.first.name} -> {pair.second.module or pair.second.name}" for pair in pairs]
+    created = tree.module(pairs[0].first.module) if tree and pairs[0].first.module else None
+    related = ()
+    if created is not None and created.created is not None:
+        at = Location(path=created.created.path, line=created.created.line, module=created.path)
+        related = (Related(location=at, message="the first of the layers is made here"),)
+    yield Finding(
+        message=f"{len(names)} pairs of layers have no activation between them: {', '.join(names[:3])}"
+        + ("" if nonlinear else "; the whole model is linear"),
+        location=Location(
+            path=place.path if place else None, line=place.line if place else None, module=pairs[0].first.module or None
+        ),
+        severity=Severity.WARNING if nonlinear else Severity.ERROR,
+        measured={"linear_pairs": Measure(value=len(names), threshold=0)},
+        remedy="put an activation (nn.ReLU, nn.GELU) between the layers",
+        treatment=InsertActivation(modules=modules) if modules else None,
+        related=related,
+    )
+
+
+def _pairs(tape: Tape, limits: MissingActivationLimits) -> Iterator[_Pair]:
+    for second in tape.named(*_MAPS):
+        data = _data(tape, second)
+        if data is None or not second.grad_enabled:
+            continue
+        first = _map_before(tape, data)
+        if first is None or not first.grad_enabled or first.source is None:
+            continue
+        width, into, out = (
+            _width(first, first.outputs[0]),
+            _width(first, _data(tape, first)),
+            _width(second, second.outputs[0]),
+        )
+        if width < limits.min_width or width < min(into, out) or _grouped(first) or _grouped(second):
+            continue
+        # One result that feeds several maps is a shared projection, not a chain of hidden layers.
+        yield _Pair(first, second)
+
+
+def _map_before(tape: Tape, tensor: TensorNote) -> Op | None:
+    for _ in range(12):
+        producer = tape.producer(tensor.id)
+        if producer is None:
+            return None
+        if producer.name in _MAPS and _data(tape, producer) is not None:
+            return producer
+        if producer.name not in _SHAPE_ONLY or not producer.inputs:
+            return None
+        tensor = producer.inputs[0]
+    return None
+
+
+def _data(tape: Tape, op: Op) -> TensorNote | None:
+    """The operand that is no parameter; None when there is no parameter among the operands, or nothing else."""
+    operands = op.inputs[1:3] if op.name == "addmm" else op.inputs[:2]
+    if len(operands) < 2:
+        return None
+    weights = [_is_weight(tape, note) for note in operands]
+    if sum(weights) != 1:
+        return None
+    return operands[weights.index(False)]
+
+
+def _is_weight(tape: Tape, note: TensorNote) -> bool:
+    for _ in range(4):
+        if note.parameter:
+            return True
+        producer = tape.producer(note.id)
+        if (
+            producer is None
+            or producer.name not in ("t", "transpose", "permute", "view", "_to_copy")
+            or not producer.inputs
+        ):
+            return False
+        note = producer.inputs[0]
+    return False
+
+
+def _width(op: Op, note: TensorNote | None) -> int:
+    if note is None or not note.shape:
+        return 0
+    return note.shape[1] if op.name == "convolution" and len(note.shape) > 1 else note.shape[-1]
+
+
+def _grouped(op: Op) -> bool:
+    groups = op.arguments.get("groups", 1)
+    return isinstance(groups, int) and groups > 1

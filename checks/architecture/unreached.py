@@ -1,0 +1,123 @@
+"""Parameters that are in the loss but not in the model, or in the model but not in the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from doctor.evidence.module_tree import ModuleTree, ParameterRecord
+from doctor.evidence.optimizer_log import OptimizerLog
+from doctor.findings import Finding, Location, Measure, Severity
+from doctor.registry import Limits, check
+from doctor.trials.treatments import OptimizeReachedParameters
+
+
+class UnregisteredLimits(Limits):
+    """Thresholds of ARC004."""
+
+    min_steps: int = 1
+
+
+class UnusedLimits(Limits):
+    """Thresholds of ARC005."""
+
+    min_backwards: int = 2  # sampled backwards
+
+
+@check("ARC004", "unregistered-modules", Severity.ERROR, faq="training/architecture/missing")
+def unregistered_modules(log: OptimizerLog, tree: ModuleTree, limits: UnregisteredLimits) -> Iterator[Finding]:
+    """Layers that the model uses are not registered in it, so that no optimizer gets their parameters.
+
+    ## What it measures
+    Leaves of the loss's graph that require a gradient, belong to layers which are called inside the model without being
+    part of it (or to no module at all), and are held by no optimizer.
+    ## Why it hurts
+    `parameters()`, `to(device)`, `state_dict()` and `train()` pass these layers by: they never train and are not saved.
+    ## Example
+    ```python
+    self.layers = [nn.Linear(64, 64) for _ in range(3)]
+    ```
+    ## Use instead
+    ```python
+    self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(3))
+    ```
+    ## When it is right
+    A list is a known trick to hide a frozen teacher from `parameters()`: it is frozen, and silent. Inputs that are
+    optimised (adversarial examples, latent codes) are no weights of a layer.
+    ## References
+    `torch.nn.ModuleList`.
+    """
+    if not log.optimizers or log.steps < limits.min_steps:
+        return
+    missed = [p for p in log.missed if not p.in_model and not p.name.startswith("<tensor")]
+    if not missed:
+        return
+    places = {p.source for p in missed if p.source is not None}
+    place = min(places, key=lambda source: (source.path, source.line)) if places else None
+    layers = len({p.name.rpartition(".")[0] for p in missed})
+    yield Finding(
+        message=f"{layers} layers with {len(missed)} parameters are used by the model and registered nowhere",
+        location=Location(path=place.path if place else None, line=place.line if place else None),
+        measured={"unregistered": Measure(value=len(missed), threshold=0, unit="tensors")},
+        remedy="hold layers in nn.ModuleList, nn.ModuleDict or nn.Sequential, and weights as nn.Parameter attributes",
+        treatment=OptimizeReachedParameters(),
+        demonstrated="the loss reaches parameters that model.parameters() does not give",
+    )
+
+
+@check("ARC005", "unused-layers", Severity.WARNING, faq="training/architecture/incorrect")
+def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimits) -> Iterator[Finding]:
+    """Layers of the model are never reached by the loss.
+
+    ## What it measures
+    Registered parameters that require a gradient and that no sampled backward's graph contains, in modules that no
+    training forward called and that the user's own code made.
+    ## Why it hurts
+    The model is smaller than it was meant to be; often another layer stands where the unused one should.
+    ## Example
+    ```python
+    x = self.stage1(x)
+    x = self.stage1(x)
+    ```
+    ## Use instead
+    ```python
+    x = self.stage1(x)
+    x = self.stage2(x)
+    ```
+    ## When it is right
+    Pooling heads and unused embeddings of library models are common (8 of 284 measured) and are told as info. Layers
+    that are skipped at random or by routing are reached at some steps and are silent.
+    ## References
+    DistributedDataParallel's `find_unused_parameters`.
+    """
+    unused = [
+        p
+        for p in tree.parameters
+        if p.registered and p.requires_grad and p.reached == 0 and p.backwards_sampled >= limits.min_backwards
+    ]
+    roots = {root.index: root for root in tree.roots}
+    by_root = {p.root for p in tree.parameters if p.reached}
+    unused = [p for p in unused if p.root in by_root and p.root in roots and not _called(tree, p)]
+    if not unused:
+        return
+    own = [p for p in unused if p.created is not None]
+    shown = own or unused
+    place = next((p.created for p in shown if p.created), None)
+    modules = list(dict.fromkeys(p.module for p in shown))
+    count = sum(p.numel for p in shown)
+    yield Finding(
+        message=f"{len(modules)} layers with {count} parameters are never called in training: "
+        + ", ".join(modules[:4])
+        + (" ..." if len(modules) > 4 else ""),
+        location=Location(
+            path=place.path if place else None, line=place.line if place else None, module=modules[0] or None
+        ),
+        severity=None if own else Severity.INFO,
+        measured={"unused": Measure(value=count, threshold=0, unit="parameters")},
+        remedy="call the layers in forward, or remove them",
+        demonstrated=f"absent from the graph of {shown[0].backwards_sampled} backwards",
+    )
+
+
+def _called(tree: ModuleTree, parameter: ParameterRecord) -> bool:
+    module = tree.module(parameter.module, parameter.root or 0)
+    return module is not None and module.training_calls > 0

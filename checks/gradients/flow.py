@@ -1,0 +1,143 @@
+"""Gradients that die out or blow up on their way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import fmean, median
+
+from doctor.evidence.activation_stats import ActivationStats
+from doctor.evidence.gradient_flow import GradientFlow
+from doctor.evidence.training_trace import TrainingTrace
+from doctor.findings import Finding, Location, Measure, Severity
+from doctor.registry import Limits, check
+from doctor.trials.treatments import ClipGradients, ReplaceActivation
+
+
+class VanishingLimits(Limits):
+    """Thresholds of GRD001."""
+
+    ratio: float = 1e-3  # first over last weight matrix, of gradient RMS relative to weight RMS
+    min_layers: int = 3
+    progress: float = 0.05  # share by which a loss that trains has fallen
+
+
+class ExplodingLimits(Limits):
+    """Thresholds of GRD002."""
+
+    ratio: float = 10.0  # median gradient norm over parameter norm
+    growth: float = 1000.0  # highest gradient norm over the first ones
+    min_steps: int = 3
+    progress: float = 0.3
+
+
+@check("GRD001", "vanishing-gradients", Severity.WARNING, faq="tuning/gradients/incorrect")
+def vanishing_gradients(
+    flow: GradientFlow, trace: TrainingTrace, units: ActivationStats | None, limits: VanishingLimits
+) -> Iterator[Finding]:
+    """The gradient of the first layers is thousands of times smaller than that of the last ones.
+
+    ## What it measures
+    Root mean square of each weight matrix's gradient relative to that of the matrix itself, median over the sampled
+    steps, first layer over last. Fires below `ratio` while the loss fell by less than `progress`.
+    ## Why it hurts
+    The early layers stay as they were drawn, and the later ones work on noise.
+    ## Example
+    ```python
+    layers = [m for _ in range(12) for m in (nn.Linear(64, 64), nn.Sigmoid())]
+    ```
+    ## Use instead
+    ```python
+    layers = [m for _ in range(12) for m in (nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU())]
+    ```
+    ## When it is right
+    Fine-tuning and converged models have small gradients everywhere; the ratio does not care. A loss that falls
+    shows that enough arrives.
+    ## References
+    Glorot and Bengio (2010); AutoTrainer (ICSE 2021) uses the ratio 1e-3 between first and last layer.
+    """
+    weights = [w for w in flow.weights() if w.typical() is not None and w.module_kind != "Embedding"]
+    if len(weights) < limits.min_layers:
+        return
+    relative = [(w.typical() or 0.0) / max(median(w.weight_rms), 1e-12) for w in weights]
+    if not relative[-1] or not all(map(math.isfinite, relative)):
+        return
+    ratio = relative[0] / max(relative[-1], *relative[-2:])
+    optimizer = weights[0].optimizer or 0
+    first, last = trace.loss_level(optimizer, True), trace.loss_level(optimizer, False)
+    if ratio >= limits.ratio or first is None or last is None or last < first - limits.progress * abs(first):
+        return
+    squashing = next((p for p in (units.places if units else ()) if p.function in ("sigmoid", "tanh")), None)
+    place = squashing.source if squashing else None
+    yield Finding(
+        message=f"the gradient of {weights[0].name} is {ratio:.1e} of that of {weights[-1].name}, relative to the weights, "
+        f"and the loss stays at {last:.4g}",
+        location=Location(
+            path=place.path if place else None, line=place.line if place else None, module=weights[0].module or None
+        ),
+        measured={
+            "gradient_ratio": Measure(value=ratio, threshold=limits.ratio),
+            "layers": Measure(value=len(weights)),
+        },
+        remedy="use ReLU-like activations, normalisation layers or residual connections, and an initialisation to match",
+        treatment=ReplaceActivation(function=squashing.function, replacement="relu") if squashing else None,
+    )
+
+
+@check("GRD002", "exploding-gradients", Severity.ERROR, faq="tuning/gradients/incorrect")
+def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits: ExplodingLimits) -> Iterator[Finding]:
+    """Gradients are so large that single steps throw the parameters away.
+
+    ## What it measures
+    Global gradient norm at each step. Suspicious are a median above `ratio` times the parameters' own norm, and a peak
+    `growth` times the norm of the first steps, while the loss did not fall by `progress`. The trial clips at norm 1.
+    ## Why it hurts
+    One step leaves the region in which the gradient means anything; the loss leaps or becomes NaN.
+    ## Example
+    ```python
+    loss.backward()
+    optimizer.step()
+    ```
+    ## Use instead
+    ```python
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    ```
+    ## When it is right
+    Losses that are summed over the batch have large gradients and train well with a small rate; they make progress.
+    ## References
+    Pascanu et al., "On the difficulty of training recurrent neural networks" (2013).
+    """
+    for optimizer in trace.optimizers:
+        steps = [s for s in trace.of(optimizer) if s.gradient_norm is not None]
+        norms = [s.gradient_norm for s in steps if s.gradient_norm is not None and math.isfinite(s.gradient_norm)]
+        if len(norms) < limits.min_steps:
+            continue
+        relative = median(
+            [s.gradient_norm / s.parameter_norm for s in steps if s.gradient_norm and s.parameter_norm] or [0]
+        )
+        start = max(fmean(norms[:3]), 1e-8)
+        growth = max(norms) / start
+        losses = trace.losses(optimizer)
+        first, last = trace.loss_level(optimizer, True), trace.loss_level(optimizer, False)
+        if first is None or last is None or (math.isfinite(last) and last < (1 - limits.progress) * first):
+            continue
+        if relative <= limits.ratio and not (growth > limits.growth and max(norms) > 100):
+            continue
+        yield Finding(
+            message=f"the gradient norm reaches {max(norms):.3g} (median {median(norms):.3g}, {relative:.3g} times the "
+            f"parameters' own norm) and the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}",
+            location=_place(trace),
+            measured={
+                "gradient_to_parameter_norm": Measure(value=relative, threshold=limits.ratio),
+                "growth": Measure(value=growth, threshold=limits.growth),
+            },
+            remedy="clip the gradient norm before optimizer.step(), and look at the initialisation of deep or recurrent layers",
+            treatment=ClipGradients(max_norm=1.0),
+        )
+        return
+
+
+def _place(trace: TrainingTrace) -> Location:
+    return Location(path=trace.loss_source.path, line=trace.loss_source.line) if trace.loss_source else Location()

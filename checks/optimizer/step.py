@@ -1,0 +1,93 @@
+"""Training loops in which nothing is stepped, or steps follow no backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from doctor.evidence.module_tree import ModuleTree
+from doctor.evidence.optimizer_log import OptimizerLog
+from doctor.evidence.program_run import ProgramRun
+from doctor.findings import Finding, Location, Measure, Severity
+from doctor.registry import Limits, check
+from doctor.trials.treatments import BackwardBeforeStep, StepAfterBackward
+
+
+class StepLimits(Limits):
+    """Thresholds of OPT004."""
+
+    min_backwards: int = 3  # backwards without any step before it is no accumulation in progress
+    min_steps: int = 3  # steps without any gradient
+
+
+@check(
+    "OPT004",
+    "missing-step",
+    Severity.ERROR,
+    faq="training/optimizer/missing",
+    faults=("missing-step", "missing-backward"),
+)
+def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, limits: StepLimits) -> Iterator[Finding]:
+    """Losses are computed, but the parameters are never updated from them.
+
+    ## What it measures
+    Calls of backward and of `optimizer.step`, and whether the stepped parameters had a gradient. Fires for an optimizer
+    that is never stepped while at least `min_backwards` backwards reach its parameters and none was updated by hand,
+    and for one whose steps (at least `min_steps`) never saw a gradient because no backward was called.
+    ## Why it hurts
+    The loss is that of the initial weights for ever.
+    ## Example
+    ```python
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    loss.backward()
+    scheduler.step()
+    ```
+    ## Use instead
+    ```python
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    loss.backward()
+    optimizer.step()
+    scheduler.step()
+    ```
+    ## When it is right
+    Updates by hand (`p -= lr * p.grad` under `no_grad`) are seen as such and are silent, and so are programs that use
+    gradients for something else than training (saliency maps, adversarial inputs): they build no optimizer.
+    ## References
+    `torch.optim` documentation, "Taking an optimization step".
+    """
+    for optimizer in log.optimizers:
+        if optimizer.steps == 0 and log.backwards >= limits.min_backwards and not log.manual_updates:
+            if tree is not None and not _reached(tree, optimizer.index):
+                continue
+            if log.steps and optimizer.backward_source is None:
+                continue
+            place = optimizer.backward_source or log.backward_source or optimizer.created
+            yield Finding(
+                message=f"{log.backwards} backwards and no optimizer.step(): no parameter ever changes",
+                location=Location(path=place.path, line=place.line) if place else Location(),
+                measured={
+                    "backwards": Measure(value=log.backwards, threshold=limits.min_backwards),
+                    "steps": Measure(value=0),
+                },
+                remedy="call optimizer.step() after loss.backward()",
+                treatment=StepAfterBackward(optimizer=optimizer.index),
+                demonstrated=f"no step in {log.backwards} backwards",
+            )
+        elif optimizer.steps >= limits.min_steps and log.backwards == 0:
+            place = optimizer.step_source or optimizer.created
+            yield Finding(
+                message=f"{optimizer.steps} steps and no backward: no step ever had a gradient",
+                location=Location(path=place.path, line=place.line) if place else Location(),
+                measured={
+                    "steps_without_gradient": Measure(value=optimizer.steps, threshold=limits.min_steps),
+                    "backwards": Measure(value=0),
+                },
+                remedy="call loss.backward() before optimizer.step()",
+                treatment=BackwardBeforeStep(optimizer=optimizer.index),
+                demonstrated=f"no backward before {optimizer.steps} steps",
+            )
+
+
+def _reached(tree: ModuleTree, optimizer: int) -> bool:
+    return any(p.optimizer == optimizer and p.reached for p in tree.parameters)

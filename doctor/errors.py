@@ -1,0 +1,24 @@
+"""The one exception family whose members a user is meant to read."""
+
+
+class DoctorError(Exception):
+    """A mistake or obstacle that the user can remove; printed as one line, exit status 2.
+
+    `cure` says what to do about it, in the imperative.
+    """
+
+    def __init__(self, message: str, cure: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.cure}" if self.cure else self.message
+
+
+class DeclarationError(DoctorError):
+    """A rule, probe or treatment is declared wrongly; the mistake of a rule's author."""
+
+
+class Unavailable(Exception):
+    """Evidence cannot be had from this subject; the reason silences the rules that need it."""

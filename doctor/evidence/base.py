@@ -1,0 +1,22 @@
+"""What every evidence record shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Immutable and serialisable: numbers, strings and tuples; never a live tensor or module."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line of the user's own code. `path` is relative to the working folder where it lies below it."""
+
+    path: str
+    line: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"

@@ -1,0 +1,120 @@
+"""The autograd graph of the loss, from the tensor on which backward was called to the leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from doctor.errors import Unavailable
+from doctor.evidence.base import Evidence, Source
+from doctor.evidence.op_tape import Op, OpTape, Tape
+from doctor.evidence.recording import Recording, source
+from doctor.probes import probe
+
+
+@dataclass(frozen=True)
+class BackwardRecord:
+    """One sampled call of backward.
+
+    `reached` are the names of the parameters in the graph, `leaf_loss` is true when the loss itself is a leaf (it has
+    no history: `torch.tensor(...)`, `.requires_grad_()`), `nodes` are the names of the graph's nodes from the loss
+    down, breadth first, at most 200.
+    """
+
+    step: int
+    source: Source | None
+    loss_shape: tuple[int, ...]
+    loss: float | None
+    leaf_loss: bool
+    reached: tuple[str, ...]
+    trainable: int
+    nodes: tuple[str, ...] = ()
+    retain_graph: bool = False
+
+
+@dataclass(frozen=True)
+class GraphCut:
+    """A place where data flow goes on and gradient flow ends: a non-differentiable op, `detach`, `.item()`, numpy.
+
+    `operation` is what cut the graph, `lost` the trainable parameters above it that the loss therefore misses.
+    """
+
+    operation: str
+    source: Source | None
+    module: str = ""
+    lost: tuple[str, ...] = ()
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class LossGraph(Evidence):
+    """The sampled backwards, and the cuts found on the tape between the parameters and the loss."""
+
+    backwards: tuple[BackwardRecord, ...] = ()
+    cuts: tuple[GraphCut, ...] = ()
+    trainable: tuple[str, ...] = ()
+
+    def never_reached(self) -> tuple[str, ...]:
+        """Trainable parameters that no sampled backward reached."""
+        reached = {name for record in self.backwards for name in record.reached}
+        return tuple(name for name in self.trainable if name not in reached)
+
+
+@probe
+def loss_graph(recording: Recording, tape: OpTape | None) -> LossGraph:
+    """Read the walked backwards, and look on the tape for where the gradient's way ends."""
+    facts = recording.of("parameter")
+    trainable = tuple(event["name"] for event in facts if event["requires_grad"] and not event["name"].startswith("<"))
+    records = tuple(
+        BackwardRecord(
+            step=event["step"],
+            source=source(event["line"]),
+            loss_shape=tuple(event["loss_shape"]),
+            loss=event["loss"],
+            leaf_loss=event["leaf"],
+            reached=tuple(event["reached"]),
+            trainable=len(trainable),
+            nodes=tuple(event["nodes"]),
+            retain_graph=event["retain"],
+        )
+        for event in recording.of("graph")
+    )
+    crash = recording.end.get("crash") or {}
+    if not records and "does not require grad" not in crash.get("message", ""):
+        raise Unavailable("the program made no backward")
+    reached = frozenset(name for record in records for name in record.reached)
+    cuts = tuple(cut for tape in (tape.tapes if tape else ()) for cut in find_cuts(tape, reached))
+    return LossGraph(records, cuts, trainable)
+
+
+def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[GraphCut]:
+    """Operations that used a tensor which needs a gradient and whose result, used later on, needs none.
+
+    Only cuts that lost a trainable parameter which no sampled backward reached are told.
+    """
+    flows: dict[int, frozenset[str]] = {}
+    needs: dict[int, bool] = {}
+    for op in tape.forward:
+        for note in op.inputs:
+            if note.parameter and note.requires_grad:
+                flows[note.id] = frozenset({note.parameter})
+            if note.requires_grad is not None and note.floating:
+                needs.setdefault(note.id, note.requires_grad)
+        above = frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs))
+        for note in op.outputs:
+            flows[note.id] = above | flows.get(note.id, frozenset())
+    told: set[tuple[str, Source | None]] = set()
+    for op in tape.forward:
+        above = frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs)) - reached
+        if not above or not any(note.requires_grad for note in op.inputs):
+            continue
+        cut = op.name == "_local_scalar_dense" or (
+            bool(op.outputs) and all(needs.get(note.id, False) is False for note in op.outputs) and _is_used(op, tape)
+        )
+        if cut and op.grad_enabled and (op.name, op.source) not in told:
+            told.add((op.name, op.source))
+            yield GraphCut(op.name, op.source, op.module, tuple(sorted(above)), tape.step)
+
+
+def _is_used(op: Op, tape: Tape) -> bool:
+    return any(tape.consumers(note.id) for note in op.outputs)

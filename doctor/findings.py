@@ -1,0 +1,138 @@
+"""What a check yields and what a trial adds to it: findings, their places, measures and verdicts."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+
+from doctor.trials.treatments import Treatment
+
+
+class Severity(enum.StrEnum):
+    """How much harm the fault does if the finding is right."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for error, 1 for warning, 2 for info: smaller is worse."""
+        return list(Severity).index(self)
+
+
+class Verdict(enum.StrEnum):
+    """What the trial showed."""
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    INCONCLUSIVE = "inconclusive"
+    UNTESTED = "untested"
+
+
+class Frozen(BaseModel):
+    """Immutable record with no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Location(Frozen):
+    """Where a fault sits, as far as known; `path` and `line` are in the user's own code."""
+
+    path: str | None = None
+    line: int | None = None
+    module: str | None = None
+    column: str | None = None
+    tensor: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}" if self.path and self.line else (self.path or "")
+        named = self.module or self.column or self.tensor
+        return f"{place} ({named})" if place and named else (place or named or "")
+
+
+class Measure(Frozen):
+    """One measured number and the threshold that it was held against."""
+
+    value: float | int | str | None
+    threshold: float | int | None = None
+    unit: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
+        return f"{text} {self.unit}" if self.unit else text
+
+
+class Related(Frozen):
+    """A further place that belongs to the finding, with what happens there."""
+
+    location: Location
+    message: str
+
+
+class Effect(Frozen):
+    """Outcome of a trial in numbers.
+
+    `control` and `treated` are the compared quantity without and with the treatment (for a training trial:
+    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed.
+    """
+
+    statistic: str
+    control: float | None = None
+    treated: float | None = None
+    size: float | None = None
+    seeds: int = 1
+    agreeing: int = 0
+    steps: int = 0
+    control_curve: tuple[float, ...] = ()
+    treated_curve: tuple[float, ...] = ()
+    suggestion: str | None = None
+    note: str | None = None
+
+
+class Finding(Frozen):
+    """One fault found.
+
+    A check fills the first group of fields; the registry adds what the rule declares (`rule`, `name`, `faults`,
+    `family`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`.
+    """
+
+    message: str
+    location: Location = Location()
+    measured: dict[str, Measure] = Field(default_factory=dict)
+    remedy: str = ""
+    treatment: SerializeAsAny[Treatment] | None = None
+    severity: Severity | None = None
+    related: tuple[Related, ...] = ()
+    evidence_ref: str | None = None
+    # A deterministic observation (a crash, a graph that ends) which needs no reference training: what showed it.
+    demonstrated: str | None = None
+
+    rule: str = ""
+    name: str = ""
+    faults: tuple[str, ...] = ()
+    family: str = ""
+    verdict: Verdict = Verdict.UNTESTED
+    effect: Effect | None = None
+    caused_by: int | None = None
+    suppressed: dict[str, str] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Stable identity: rule, place and wording without numbers, hence also without line numbers."""
+        words = re.sub(r"[-+]?\d[\d.,e+-]*", "#", self.message)
+        place = (self.location.path, self.location.module, self.location.column, self.location.tensor)
+        return hashlib.sha256(repr((self.rule, place, words)).encode()).hexdigest()[:16]
+
+    @property
+    def level(self) -> Severity:
+        """The severity, once the registry has filled it in."""
+        return self.severity or Severity.INFO
+
+    def revised(self, **changes: Any) -> Finding:
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)

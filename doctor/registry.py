@@ -1,0 +1,248 @@
+"""Rules: how a check is declared, found, selected and run. The engine itself knows no rule."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import re
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from doctor.errors import DeclarationError, DoctorError, Unavailable
+from doctor.evidence.base import Evidence
+from doctor.findings import Finding, Severity
+from doctor.probes import Found, Need, needs
+
+ENTRY_POINT_GROUP = "doctor.checks"
+HEADINGS = ("What it measures", "Why it hurts", "Example", "Use instead", "When it is right", "References")
+
+
+class Limits(BaseModel):
+    """Thresholds of one rule; every field has a default and may be overridden in the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+CheckFunction = Callable[..., Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the user sees of a check."""
+
+    code: str
+    name: str
+    severity: Severity
+    faq: tuple[str, ...]
+    faults: tuple[str, ...]
+    since: str
+    family: str
+    function: CheckFunction
+    path: str
+    line: int
+
+    @property
+    def docstring(self) -> str:
+        """The rule's documentation."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the documentation."""
+        return self.docstring.partition("\n")[0].strip()
+
+    @cached_property
+    def _signature(self) -> tuple[tuple[Need, ...], dict[str, Any]]:
+        return needs(self.function)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The evidence that the check asks for."""
+        return self._signature[0]
+
+    @property
+    def limits(self) -> type[Limits] | None:
+        """The model of the thresholds, if the check has any."""
+        for kind in self._signature[1].values():
+            if isinstance(kind, type) and issubclass(kind, Limits):
+                return kind
+        return None
+
+    def section(self, heading: str) -> str:
+        """The text under one heading of the documentation."""
+        found = re.search(rf"^## {re.escape(heading)}\s*$(.*?)(?=^## |\Z)", self.docstring, re.M | re.S)
+        return found[1].strip("\n") if found else ""
+
+    def matches(self, selector: str) -> bool:
+        """Whether a selector names this rule: its code or a prefix of it, its name, its family, or ALL."""
+        return selector in ("ALL", self.name, self.family) or (
+            bool(re.fullmatch(r"[A-Z]{2,4}\d*", selector)) and self.code.startswith(selector)
+        )
+
+
+_rules: dict[str, Rule] = {}
+warnings: list[str] = []
+
+
+def check(
+    code: str,
+    name: str,
+    severity: Severity,
+    *,
+    faq: str | tuple[str, ...] = (),
+    faults: tuple[str, ...] | None = None,
+    since: str = "0.1",
+) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a check.
+
+    `faq` names the cells of the FAQ's matrix that it serves, as `stage/question/aspect`
+    (`tuning/gradients/duplicated`). `faults` are the labels of faults that it answers; by default its own name.
+    Raises DeclarationError when the code is taken.
+    """
+
+    def register(function: CheckFunction) -> CheckFunction:
+        path, line = inspect.getsourcefile(function) or "?", function.__code__.co_firstlineno
+        known = _rules.get(code)
+        if known is not None and (known.path, known.function.__qualname__) != (path, function.__qualname__):
+            raise DeclarationError(f"{path}:{line}: {code} is already {known.path}:{known.line}")
+        if known is not None and known.function.__module__ != function.__module__:
+            raise DeclarationError(f"{path} is imported twice: {known.function.__module__}, {function.__module__}")
+        family = Path(path).parent.name
+        cells = (faq,) if isinstance(faq, str) else faq
+        labels = (name,) if faults is None else faults
+        _rules[code] = Rule(code, name, severity, cells, labels, since, family, function, path, line)
+        return function
+
+    return register
+
+
+def load() -> Mapping[str, Rule]:
+    """Import every rule set that announces itself at the entry point group; all rules by code.
+
+    A rule set that fails to import becomes a line in `warnings`, and the others still load.
+    """
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            package = entry.load()
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                importlib.import_module(module.name)
+        except DeclarationError:
+            raise
+        except Exception as failure:
+            owner = entry.dist.name if entry.dist else entry.value
+            warnings.append(f"rule set {entry.name} of {owner} was not loaded: {type(failure).__name__}: {failure}")
+    return dict(sorted(_rules.items()))
+
+
+def rule(code_or_name: str, rules: Mapping[str, Rule]) -> Rule:
+    """The rule of this code or name; raises DoctorError that names the nearest one."""
+    for candidate in rules.values():
+        if code_or_name in (candidate.code, candidate.name) or code_or_name.upper() == candidate.code:
+            return candidate
+    raise DoctorError(f'no rule "{code_or_name}"{_nearest(code_or_name, rules)}', "see doctor rules")
+
+
+def select(rules: Mapping[str, Rule], chosen: Iterable[str], ignored: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules that are named by `chosen` (all when empty) and not by `ignored`.
+
+    Raises DoctorError for a selector that names no rule.
+    """
+    chosen, ignored = tuple(chosen), tuple(ignored)
+    for selector in (*chosen, *ignored):
+        if not any(rule.matches(selector) for rule in rules.values()):
+            raise DoctorError(f'no rule "{selector}"{_nearest(selector, rules)}', "see doctor rules")
+    return tuple(
+        rule
+        for rule in rules.values()
+        if (not chosen or any(rule.matches(selector) for selector in chosen))
+        and not any(rule.matches(selector) for selector in ignored)
+    )
+
+
+def _nearest(text: str, rules: Mapping[str, Rule]) -> str:
+    known = {rule.code: rule for rule in rules.values()} | {rule.name: rule for rule in rules.values()}
+    near = get_close_matches(text, known, n=1, cutoff=0.5) or get_close_matches(text.upper(), known, n=1, cutoff=0.5)
+    return f"; did you mean {known[near[0]].code} ({known[near[0]].name})?" if near else ""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A rule that could not look, and why."""
+
+    rule: str
+    reason: str
+    crashed: bool = False
+
+
+def limits_for(rule: Rule, overrides: Mapping[str, Mapping[str, Any]]) -> Limits | None:
+    """A rule's thresholds with the configuration's overrides (by code or name); raises DoctorError on a bad one."""
+    model = rule.limits
+    if model is None:
+        return None
+    changes = {**overrides.get(rule.name, {}), **overrides.get(rule.code, {})}
+    changes = {key.replace("-", "_"): value for key, value in changes.items()}
+    try:
+        return model(**changes)
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields)
+            raise DoctorError(f'[tool.doctor.rules.{rule.code}]: unknown key "{key}"', f"known: {known}") from None
+        raise DoctorError(f"[tool.doctor.rules.{rule.code}] {key}: {first['msg']}") from None
+
+
+def run(
+    rules: Iterable[Rule], found: Found, overrides: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Finding], list[Skip]]:
+    """Run the checks on the evidence; their findings, and the rules that could not look or that crashed."""
+    findings: list[Finding] = []
+    skipped: list[Skip] = []
+    for rule in rules:
+        outcome = run_one(rule, found, overrides)
+        if isinstance(outcome, Skip):
+            skipped.append(outcome)
+        else:
+            findings.extend(outcome)
+    return findings, skipped
+
+
+def run_one(rule: Rule, found: Found, overrides: Mapping[str, Mapping[str, Any]]) -> list[Finding] | Skip:
+    """Run one check; its findings as the rule declares them, or why there are none."""
+    arguments: dict[str, Any] = {}
+    for need in rule.needs:
+        have = found.get(need.kind, Unavailable(f"no {need.kind.__name__}"))
+        if isinstance(have, Evidence):
+            arguments[need.parameter] = have
+        elif need.required:
+            return Skip(rule.code, str(have))
+        else:
+            arguments[need.parameter] = None
+    for name, kind in rule._signature[1].items():
+        if isinstance(kind, type) and issubclass(kind, Limits):
+            arguments[name] = limits_for(rule, overrides)
+    try:
+        return [_declared(rule, finding) for finding in rule.function(**arguments)]
+    except Exception as failure:
+        at = traceback.extract_tb(failure.__traceback__)[-1]
+        where = f"{Path(at.filename).name}:{at.lineno}"
+        return Skip(rule.code, f"crashed ({type(failure).__name__}: {failure}, {where}); please report", crashed=True)
+
+
+def _declared(rule: Rule, finding: Finding) -> Finding:
+    return finding.revised(
+        rule=rule.code,
+        name=rule.name,
+        faults=rule.faults,
+        family=rule.family,
+        severity=finding.severity or rule.severity,
+    )

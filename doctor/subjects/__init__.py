@@ -1,0 +1,1 @@
+"""What is examined: programs, datasets, artifacts."""
