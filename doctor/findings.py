@@ -37,7 +37,7 @@ class Verdict(enum.StrEnum):
 class Frozen(BaseModel):
     """Immutable record with no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Location(Frozen):

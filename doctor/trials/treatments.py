@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 class Treatment(BaseModel):
     """One intervention on the program. Subclasses set `kind` and say in `describe` what is changed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     kind: ClassVar[str] = ""
 
     def describe(self) -> str:
@@ -29,7 +29,7 @@ class Treatment(BaseModel):
 class Place(BaseModel):
     """A line of the user's code; `line` 0 means anywhere in the file, an empty path anywhere."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     path: str = ""
     line: int = 0
 

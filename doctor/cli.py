@@ -1,0 +1,219 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from doctor import __version__
+from doctor.errors import DoctorError
+
+if TYPE_CHECKING:
+    from doctor.config import Settings
+    from doctor.registry import Rule
+    from doctor.report import Report
+
+_SUFFIXES = {".json": "json", ".txt": "text"}
+
+
+class _Doctor(click.Group):
+    """Turns our errors into one line and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DoctorError as failure:
+            click.echo(f"error: {failure}", err=True)
+            raise click.exceptions.Exit(2) from (failure if "--debug" in sys.argv else None)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(130) from None
+        except Exception as failure:
+            if "--debug" in sys.argv:
+                raise
+            import traceback
+
+            at = traceback.extract_tb(failure.__traceback__)[-1]
+            where = f"{type(failure).__name__}: {failure}, {Path(at.filename).name}:{at.lineno}"
+            click.echo(f"error: internal error ({where}); run with --debug for the traceback, and please report", err=True)
+            raise click.exceptions.Exit(2) from None
+
+
+def _split(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+@click.group(cls=_Doctor, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="doctor")
+def main() -> None:
+    """Find out why a PyTorch program does not train, and prove it.
+
+    \b
+    doctor diagnose train.py                  run the script as it is, and examine what it does
+    doctor diagnose train.py -- --epochs 3    with its own arguments
+    doctor rules                              what is looked for
+    doctor explain OPT003                     one rule, in full
+    """
+
+
+@main.command(context_settings={"ignore_unknown_options": False})
+@click.argument("target")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--steps", type=click.IntRange(1), help="Optimizer steps to observe (default 80).")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Limit of each run (default 600).")
+@click.option("--select", multiple=True, metavar="RULES", help="Only these: codes, prefixes, names or families.")
+@click.option("--ignore", multiple=True, metavar="RULES", help="Not these.")
+@click.option("--set", "overrides", multiple=True, metavar="RULE.KEY=VALUE", help="Change a threshold: OPT003.min_steps=5.")
+@click.option("--no-confirm", is_flag=True, help="Skip the trials.")
+@click.option("--confirm-seeds", type=click.IntRange(1), help="Seeds of each trial (default 2).")
+@click.option("--confirm-steps", type=click.IntRange(4), help="Steps of each arm (default: as many as observed).")
+@click.option("--jobs", type=click.IntRange(1), help="Arms at once (default: number of cores).")
+@click.option("--format", "format_", type=click.Choice(["text", "concise", "json"]), help="Form of the report.")
+@click.option("--output", multiple=True, metavar="[FORMAT=]PATH", help="Write the report there; form by suffix.")
+@click.option("--record", type=click.Path(path_type=Path), help="Save the evidence, to be diagnosed later.")
+@click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), help="Level that exits 1.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
+@click.option("--require", multiple=True, metavar="RULES", help="Fail when one of these rules could not look.")
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("--isolated", is_flag=True, help="Ignore configuration files.")
+@click.option("--show-settings", is_flag=True, help="Print the settings in force, and stop.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour (default auto).")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@click.option("-v", "--verbose", is_flag=True, help="Show refuted and minor findings, and skipped rules, in full.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the files asked for.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of the doctor's own.")
+def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
+    """Examine TARGET: a training script, module.py:case, or a recording.
+
+    The script runs unchanged in a child process until the step budget is spent; what it writes goes to a scratch
+    folder. Each finding with a cure is then put on trial: the same program with and without the cure. Arguments of the
+    script follow after --.
+
+    Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
+    """
+    from doctor.diagnosis import diagnose_target
+    from doctor.progress import BarProgress, SilentProgress
+
+    settings = _settings(target, options)
+    if options["show_settings"]:
+        click.echo(settings.model_dump_json(by_alias=True, indent=2))
+        return
+    show = not options["no_progress"] and not options["quiet"] and sys.stderr.isatty()
+    progress = BarProgress() if show else SilentProgress()
+    try:
+        report = diagnose_target(target, arguments, settings, progress=progress, record=options["record"])
+    finally:
+        progress.finish()
+    _write(report, options)
+    raise click.exceptions.Exit(_status(report, settings, options))
+
+
+def _settings(target: str, options: dict[str, Any]) -> Settings:
+    from doctor import config
+
+    start = Path(target.partition(":")[0]).parent
+    settings = config.load(start if start.exists() else Path(), options["config"], options["isolated"])
+    ignore = {**settings.ignore, **dict.fromkeys(_split(options["ignore"]), "command line")}
+    rules = {code: dict(values) for code, values in settings.rules.items()}
+    for text in options["overrides"]:
+        name, equals, value = text.partition("=")
+        rule, dot, key = name.partition(".")
+        if not (equals and dot and rule and key):
+            raise DoctorError(f'--set "{text}" is not RULE.KEY=VALUE', "for example --set OPT003.min_steps=5")
+        rules.setdefault(rule, {})[key] = value
+    return config.changed(
+        settings,
+        select=_split(options["select"]) or None,
+        ignore=ignore,
+        rules=rules,
+        steps=options["steps"],
+        timeout_s=options["timeout_s"],
+        confirm=False if options["no_confirm"] else None,
+        confirm_seeds=options["confirm_seeds"],
+        confirm_steps=options["confirm_steps"],
+        jobs=options["jobs"],
+        fail_on=options["fail_on"],
+    )
+
+
+def _write(report: Report, options: dict[str, Any]) -> None:
+    from doctor import reports
+
+    for text in options["output"]:
+        format_, equals, path = text.partition("=")
+        if not equals:
+            path, format_ = text, options["format_"] or _SUFFIXES.get(Path(text).suffix, "text")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(reports.render(report, format_), encoding="utf-8")
+    if options["quiet"] or (options["output"] and options["format_"]):
+        return
+    colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
+    text = reports.render(report, options["format_"] or "text", colour=colour, verbose=options["verbose"])
+    click.echo(text.rstrip("\n"), color=colour)
+
+
+def _colour_wanted() -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+
+
+def _status(report: Report, settings: Settings, options: dict[str, Any]) -> int:
+    from doctor import registry
+
+    required = _split(options["require"])
+    if required:
+        codes = {rule.code for rule in registry.select(registry.load(), required, ())}
+        missing = [skip for skip in report.skipped if skip.rule in codes]
+        for skip in missing:
+            click.echo(f"required rule {skip.rule} was skipped: {skip.reason}", err=True)
+        if missing and not options["exit_zero"]:
+            return 1
+    if options["exit_zero"]:
+        return 0
+    return 1 if report.fails(settings.failing_level) else 0
+
+
+@main.command()
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text")
+@click.option("--matrix", is_flag=True, help="The FAQ's questions, and the rules that answer each.")
+def rules(format_: str, matrix: bool) -> None:
+    """List the rules."""
+    from doctor import catalogue, registry
+
+    known = registry.load()
+    for line in registry.warnings:
+        click.echo(f"warning: {line}", err=True)
+    if matrix:
+        click.echo(catalogue.matrix(known))
+    else:
+        click.echo(catalogue.as_json(known) if format_ == "json" else catalogue.table(known))
+
+
+@main.command()
+@click.argument("rule")
+@click.option("--format", "format_", type=click.Choice(["text", "json", "markdown"]), default="text")
+def explain(rule: str, format_: str) -> None:
+    """Explain RULE (a code or a name): what it measures, why it hurts, how to mend it, when it is right."""
+    from doctor import catalogue, registry
+
+    found: Rule = registry.rule(rule, registry.load())
+    click.echo(catalogue.rule_json(found) if format_ == "json" else catalogue.page(found, format_ == "markdown"))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of `--format json`."""
+    from doctor.reports import json as json_report
+
+    click.echo(json_report.schema())
+
+
+if __name__ == "__main__":
+    main()

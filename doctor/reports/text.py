@@ -1,0 +1,174 @@
+"""The terminal report: root cause, place, numbers, cure, proof; then what else was seen."""
+
+from __future__ import annotations
+
+import linecache
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from doctor.findings import Effect, Finding, Severity, Verdict
+from doctor.report import Report
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
+_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+
+
+class _Painter:
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def __call__(self, text: str, **style: str | bool) -> str:
+        return click.style(text, **style) if self.colour else text  # type: ignore[arg-type]
+
+
+def render(report: Report, *, colour: bool = False, verbose: bool = False, width: int = 100) -> str:
+    """The whole report as text."""
+    paint = _Painter(colour)
+    lines: list[str] = []
+    shown = [f for f in report.causes if verbose or f.level is not Severity.INFO]
+    for finding in shown:
+        lines += [*_block(report, finding, paint, width), ""]
+    minor = [f for f in report.causes if f not in shown]
+    if minor:
+        lines.append("also seen (-v shows more)")
+        lines += [f"  {f.rule} {f.name}: {_short(f.message, width)}{_why(f)}" for f in minor]
+        lines.append("")
+    lines += _closing(report, paint, verbose)
+    return "\n".join(lines) + "\n"
+
+
+def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> list[str]:
+    head = f"{finding.level}[{finding.rule}] {finding.name}"
+    mark = _mark(finding)
+    gap = " " * max(2, width - len(head) - len(mark))
+    tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
+    lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + gap + paint(mark, fg=tone)]
+    if str(finding.location):
+        lines.append(f"  --> {finding.location}")
+        lines += _source(finding, paint)
+    lines += _row("fact", finding.message, width)
+    if finding.remedy:
+        lines += _row("cure", finding.remedy + _suggestion(finding.effect), width)
+    lines += _proof(finding, width)
+    symptoms = report.symptoms_of(finding)
+    for position, symptom in enumerate(symptoms):
+        label = "caused" if not position else ""
+        lines += _row(label, f"{symptom.rule} {symptom.name}: {_short(symptom.message, width)}", width)
+    for related in finding.related:
+        if str(related.location):
+            lines += _row("see", f"{related.location}: {related.message}", width)
+    lines += _row("more", f"doctor explain {finding.rule}", width)
+    return lines
+
+
+def _mark(finding: Finding) -> str:
+    mark = _MARKS.get(finding.verdict, "untested")
+    effect = finding.effect
+    if finding.verdict is Verdict.CONFIRMED and effect and effect.control_curve:
+        return f"{mark} ({effect.agreeing} of {effect.seeds} seeds)"
+    return mark
+
+
+def _source(finding: Finding, paint: _Painter) -> list[str]:
+    path, line = finding.location.path, finding.location.line
+    if not path or not line:
+        return []
+    rows = []
+    for number in (line - 1, line, line + 1):
+        text = linecache.getline(path, number).rstrip()
+        if text:
+            here = number == line
+            rows.append(paint(f"  {number:>5} {'>' if here else '|'} {text}", bold=here))
+    return rows
+
+
+def _proof(finding: Finding, width: int) -> list[str]:
+    effect = finding.effect
+    if effect is None:
+        return []
+    if not effect.control_curve:
+        return _row("proof", effect.note or effect.statistic, width)
+    lines = []
+    for label, curve, level in (
+        ("without", effect.control_curve, effect.control),
+        ("with", effect.treated_curve, effect.treated),
+    ):
+        if curve:
+            end = "diverges" if level is None or not math.isfinite(level) else f"{level:.4g}"
+            lines.append(f"{label:<7} loss {_number(curve[0])} -> {end:<9} {sparkline(curve, effect)}")
+    what = finding.treatment.describe() if finding.treatment else "treatment"
+    text = f"{effect.steps} steps, {what}"
+    if effect.note:
+        text += f"; {effect.note}"
+    return [*_row("proof", text, width), *(f"         {line}" for line in lines)]
+
+
+def sparkline(curve: Sequence[float], effect: Effect, points: int = 24) -> str:
+    """The curve in at most `points` glyphs, on one scale for both arms; a value that is not finite is a cross."""
+    known = [v for v in (*effect.control_curve, *effect.treated_curve) if math.isfinite(v)]
+    if not known:
+        return "×" * min(points, len(curve))
+    low = min(known)
+    high = min(max(known), low + 3 * (abs(sorted(known)[len(known) // 2] - low) or max(known) - low or 1.0))
+    count = min(points, len(curve))
+    glyphs = []
+    for position in range(count):
+        part = curve[position * len(curve) // count : max((position + 1) * len(curve) // count, 1)] or curve[-1:]
+        value = sum(part) / len(part)
+        share = (value - low) / (high - low) if high > low else 0.0
+        glyphs.append("×" if not math.isfinite(value) else _BARS[min(7, max(0, int(share * 8)))])
+    return "".join(glyphs)
+
+
+def _row(label: str, text: str, width: int) -> list[str]:
+    wrapped = textwrap.wrap(text, width - 9, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"  {label:<6} {wrapped[0]}", *(f"         {line}" for line in wrapped[1:])]
+
+
+def _suggestion(effect: Effect | None) -> str:
+    return f": {effect.suggestion}" if effect and effect.suggestion else ""
+
+
+def _why(finding: Finding) -> str:
+    if finding.verdict is Verdict.REFUTED:
+        return " (refuted: the cure did not help)"
+    return f" ({finding.verdict})" if finding.verdict is not Verdict.UNTESTED else ""
+
+
+def _short(text: str, width: int) -> str:
+    return textwrap.shorten(text, width, placeholder=" ...")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else str(value)
+
+
+def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
+    summary, subject = report.summary, report.subject
+    total = summary.rules_run + summary.rules_skipped
+    run = f"{subject.steps} steps, {summary.seconds:.1f} s"
+    skipped = ""
+    if summary.rules_skipped:
+        reasons = Counter(skip.reason for skip in report.skipped)
+        told = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
+        skipped = f", {summary.rules_skipped} skipped ({told if verbose or not report.healthy else '-v says why'})"
+    lines = []
+    if report.healthy:
+        head = paint(f"{subject.target}: healthy", fg="green", bold=True)
+        lines.append(f"{head} · {total} rules, {summary.rules_run} ran{skipped} · {run}")
+    else:
+        causes = f"{summary.root_causes} root cause{'s' * (summary.root_causes != 1)}"
+        symptoms = f", {summary.symptoms} symptom{'s' * (summary.symptoms != 1)}" if summary.symptoms else ""
+        ran = f"{summary.rules_run} rules run, {summary.rules_fine} fine{skipped}"
+        lines.append(f"{causes}{symptoms} · {ran} · {run}")
+    if subject.outcome in ("timeout", "killed"):
+        lines.append(f"note: {subject.ending}; the report covers what was seen until then")
+    lines += [f"note: {note}" for note in report.notes]
+    if verbose:
+        lines += [f"skipped {skip.rule}: {skip.reason}" for skip in report.skipped]
+    return lines
