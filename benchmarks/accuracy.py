@@ -50,7 +50,18 @@ def examine(path: Path, truth: dict[str, Any], extra: list[str]) -> Outcome:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "report.json"
-        command = [sys.executable, "-m", "doctor", "diagnose", str(path), "--isolated", "-q", "--output", str(target), *extra]
+        command = [
+            sys.executable,
+            "-m",
+            "doctor",
+            "diagnose",
+            str(path),
+            "--isolated",
+            "-q",
+            "--output",
+            str(target),
+            *extra,
+        ]
         subprocess.run(command, cwd=scratch, check=False, capture_output=True, text=True)
         report = json.loads(target.read_text()) if target.exists() else {"findings": []}
     outcome = Outcome(f"{path.parent.name}/{path.name}", truth["fault"], seconds=time.monotonic() - started)
@@ -88,8 +99,10 @@ def main() -> None:
     healthy = [o for o in outcomes if o.fault == "none"]
     first = [o for o in sick if o.first]
     print()
-    print(f"sick: {len(sick)}; found first {len(first)}; found {sum(o.found for o in sick)}; "
-          f"right line {sum(bool(o.line) for o in first)}; confirmed {sum(o.verdict == 'confirmed' for o in first)}")
+    print(
+        f"sick: {len(sick)}; found first {len(first)}; found {sum(o.found for o in sick)}; "
+        f"right line {sum(bool(o.line) for o in first)}; confirmed {sum(o.verdict == 'confirmed' for o in first)}"
+    )
     print(f"healthy: {len(healthy)}; silent {sum(not o.alarms for o in healthy)}")
 
 

@@ -67,7 +67,9 @@ def page(rule: Rule, markdown: bool) -> str:
         parts += ["", "## Thresholds" if markdown else "Thresholds"]
         parts += [f"{'- ' if markdown else '    '}{name} = {value}" for name, value in limits.items()]
         example = next(iter(limits.items()))
-        parts += [f"    change one with --set {rule.code}.{example[0]}={example[1]}, or in [tool.doctor.rules.{rule.code}]"]
+        parts += [
+            f"    change one with --set {rule.code}.{example[0]}={example[1]}, or in [tool.doctor.rules.{rule.code}]"
+        ]
     answers = ", ".join(rule.faults) or "-"
     parts += ["", f"faults: {answers}", f"questions: {', '.join(rule.faq) or '-'}", f"since: {rule.since}"]
     return "\n".join(parts)

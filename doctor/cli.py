@@ -41,7 +41,9 @@ class _Doctor(click.Group):
 
             at = traceback.extract_tb(failure.__traceback__)[-1]
             where = f"{type(failure).__name__}: {failure}, {Path(at.filename).name}:{at.lineno}"
-            click.echo(f"error: internal error ({where}); run with --debug for the traceback, and please report", err=True)
+            click.echo(
+                f"error: internal error ({where}); run with --debug for the traceback, and please report", err=True
+            )
             raise click.exceptions.Exit(2) from None
 
 
@@ -69,7 +71,9 @@ def main() -> None:
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Limit of each run (default 600).")
 @click.option("--select", multiple=True, metavar="RULES", help="Only these: codes, prefixes, names or families.")
 @click.option("--ignore", multiple=True, metavar="RULES", help="Not these.")
-@click.option("--set", "overrides", multiple=True, metavar="RULE.KEY=VALUE", help="Change a threshold: OPT003.min_steps=5.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="RULE.KEY=VALUE", help="Change a threshold: OPT003.min_steps=5."
+)
 @click.option("--no-confirm", is_flag=True, help="Skip the trials.")
 @click.option("--confirm-seeds", type=click.IntRange(1), help="Seeds of each trial (default 2).")
 @click.option("--confirm-steps", type=click.IntRange(4), help="Steps of each arm (default: as many as observed).")

@@ -101,8 +101,10 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
         return
     own = [p for p in unused if p.created is not None]
     shown = own or unused
-    place = next((p.created for p in shown if p.created), None)
-    modules = list(dict.fromkeys(p.module for p in shown))
+    tops = list(dict.fromkeys(_topmost(tree, p) for p in shown))
+    first = tree.module(tops[0], shown[0].root or 0)
+    place = (first.created if first else None) or shown[0].created
+    modules = tops
     count = sum(p.numel for p in shown)
     yield Finding(
         message=f"{len(modules)} layers with {count} parameters are never called in training: "
@@ -121,3 +123,14 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
 def _called(tree: ModuleTree, parameter: ParameterRecord) -> bool:
     module = tree.module(parameter.module, parameter.root or 0)
     return module is not None and module.training_calls > 0
+
+
+def _topmost(tree: ModuleTree, parameter: ParameterRecord) -> str:
+    """The highest module above a parameter that no training forward called."""
+    parts = parameter.module.split(".")
+    for length in range(1, len(parts)):
+        path = ".".join(parts[:length])
+        inner = [m for m in tree.children(path, parameter.root or 0) if m.parameters]
+        if inner and not any(m.training_calls for m in inner):
+            return path
+    return parameter.module

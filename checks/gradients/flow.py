@@ -63,6 +63,10 @@ def vanishing_gradients(
     if not relative[-1] or not all(map(math.isfinite, relative)):
         return
     ratio = relative[0] / max(relative[-1], *relative[-2:])
+    # Heads learn faster than bodies in healthy models, too: the loss must go on from layer to layer.
+    quarter = max(1, len(relative) // 4)
+    if max(relative[:quarter]) >= limits.ratio**0.5 * median(relative[quarter:-quarter] or relative):
+        return
     optimizer = weights[0].optimizer or 0
     first, last = trace.loss_level(optimizer, True), trace.loss_level(optimizer, False)
     if ratio >= limits.ratio or first is None or last is None or last < first - limits.progress * abs(first):

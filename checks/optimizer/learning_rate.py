@@ -19,7 +19,8 @@ class TooHighLimits(Limits):
     min_steps: int = 8
     update_ratio: float = 0.05  # median |update|/|weights| of a step from which a stalled loss is suspicious
     rise: float = 1.5  # last level of the loss over the first
-    peak: float = 4.0  # highest loss over the first level
+    peak: float = 2.5  # highest loss over the first, by a program whose largest update ratio was above the limit below
+    largest_ratio: float = 0.03
     progress: float = 0.05  # a loss that fell by more than this share of its level is making progress
 
 
@@ -42,7 +43,7 @@ def lr_too_high(log: OptimizerLog, trace: TrainingTrace, limits: TooHighLimits) 
 
     ## What it measures
     The loss over the first and last quarter of the observed steps, its peak, and the median of |update|/|weights|.
-    Suspicious are a loss that ends `rise` times above its start, peaks `peak` times above it, or has not fallen by
+    Suspicious are a loss that ends `rise` times above its start, peaks `peak` times above it after steps of more than `largest_ratio`, or has not fallen by
     `progress` while the median update ratio is above `update_ratio`. The trial runs the program at smaller rates.
     ## Why it hurts
     Every step overshoots; the model lands in a flat or saturated region, or diverges to NaN.
@@ -66,17 +67,25 @@ def lr_too_high(log: OptimizerLog, trace: TrainingTrace, limits: TooHighLimits) 
         if len(losses) < limits.min_steps:
             continue
         finite = [loss for loss in losses if math.isfinite(loss)]
-        first = fmean(finite[: max(2, min(3, len(finite)))]) if finite else math.nan
+        first = min(finite[0], fmean(finite[:3])) if finite else math.nan
         last = trace.loss_level(optimizer.index, first=False) or math.nan
         ratio = trace.typical_update_ratio(optimizer.index) or 0.0
         game = len([other for other in log.optimizers if other.steps]) > 1
-        reason = _too_high(finite, len(losses), first, last, ratio, game, limits)
+        largest = max([s.update_ratio for s in trace.of(optimizer.index) if s.update_ratio is not None] or [0.0])
+        reason = _too_high(finite, len(losses), first, last, ratio, largest, game, limits)
         if reason:
             yield _finding(optimizer, reason, first, last, ratio, limits.update_ratio, (0.1, 0.01, 0.001), "lower")
 
 
 def _too_high(
-    finite: list[float], count: int, first: float, last: float, ratio: float, game: bool, limits: TooHighLimits
+    finite: list[float],
+    count: int,
+    first: float,
+    last: float,
+    ratio: float,
+    largest: float,
+    game: bool,
+    limits: TooHighLimits,
 ) -> str | None:
     if len(finite) < count and len(finite) >= 2 and (ratio > limits.update_ratio or not math.isfinite(ratio)):
         return f"the loss leaves the finite numbers after {len(finite)} steps"
@@ -88,7 +97,7 @@ def _too_high(
     if game:
         return None
     stalled = last > (1 - limits.progress) * first
-    if peak > limits.peak * first and ratio > 0.2 * limits.update_ratio and last > 0.5 * first:
+    if peak > limits.peak * first and largest > limits.largest_ratio and last > 0.6 * first:
         return f"the loss leaps to {peak:.4g} from {first:.4g}"
     if stalled and ratio > limits.update_ratio:
         return (

@@ -110,7 +110,7 @@ def _is_weight(parameter: ParameterRecord) -> bool:
 
 def _finding(parameters: list[ParameterRecord], message: str, measured: dict[str, Measure]) -> Finding:
     modules = tuple(dict.fromkeys(p.module for p in parameters))
-    place = next((p.created for p in parameters if p.created), None)
+    place = next((p.initialised or p.created for p in parameters if p.initialised or p.created), None)
     shown = ", ".join(p.name for p in parameters[:3]) + (" ..." if len(parameters) > 3 else "")
     return Finding(
         message=f"{message}: {shown}",

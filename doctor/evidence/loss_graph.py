@@ -108,7 +108,7 @@ def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[Gra
         above = frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs)) - reached
         if not above or not any(note.requires_grad for note in op.inputs):
             continue
-        cut = op.name == "_local_scalar_dense" or (
+        cut = op.name in ("_local_scalar_dense", "detach") or (
             bool(op.outputs) and all(needs.get(note.id, False) is False for note in op.outputs) and _is_used(op, tape)
         )
         if cut and op.grad_enabled and (op.name, op.source) not in told:

@@ -61,6 +61,8 @@ class ParameterRecord:
     moved: float | None = None
     tied_to: str | None = None
     created: Source | None = None
+    # the user's own call of nn.init for it, where there is one
+    initialised: Source | None = None
 
     @property
     def numel(self) -> int:
@@ -141,5 +143,8 @@ def _parameter(event: dict[str, Any]) -> ParameterRecord:
         "equal_units", "still_equal_units", "finite", "reached", "backwards_sampled", "moved",
     )  # fmt: skip
     return ParameterRecord(
-        shape=tuple(event["shape"]), created=source(event["created"]), **{name: event[name] for name in plain}
+        shape=tuple(event["shape"]),
+        created=source(event["created"]),
+        initialised=source(event["initialised"]),
+        **{name: event[name] for name in plain},
     )

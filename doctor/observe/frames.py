@@ -47,6 +47,18 @@ class UserFrames:
             frame = frame.f_back
         return None
 
+    def line_outside(self, module: object) -> Line | None:
+        """The innermost user's line outside the constructors of this object: where it is made."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            name = self.name(code.co_filename)
+            own = code.co_name == "__init__" and code.co_varnames and frame.f_locals.get(code.co_varnames[0]) is module
+            if name is not None and not own:
+                return [name, frame.f_lineno, code.co_name]
+            frame = frame.f_back
+        return None
+
     def traceback(self, traceback: TracebackType | None) -> list[Line]:
         """The user's lines of a traceback, from the outside in."""
         lines: list[Line] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from doctor.observe import naming
+from doctor.observe.frames import Line
 from doctor.observe.optimizers import norms, rms, sample
 
 if TYPE_CHECKING:
@@ -30,7 +32,21 @@ class ParameterWatch:
         self._depth: dict[str, int] = {}
         self._gradients: list[dict[str, Any]] = []
         self._modules: dict[str, dict[str, Any]] = {}
+        self._initialised: dict[int, Line] = {}
         self._calls: dict[tuple[int, str], list[int]] = {}
+
+    def install(self) -> None:
+        """Notice where the program itself initialises parameters."""
+        for name in ("zeros_", "ones_", "constant_", "normal_", "uniform_", "trunc_normal_", "eye_"):
+            self._recorder.patches.wrap(nn.init, name, self._initialise)
+
+    def _initialise(self, original: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        # Only a direct call of the user's counts; layers draw their own defaults through the same functions.
+        caller = sys._getframe(2)
+        name = self._recorder.frames.name(caller.f_code.co_filename)
+        if name is not None:
+            self._initialised[id(tensor)] = [name, caller.f_lineno, caller.f_code.co_name]
+        return original(tensor, *args, **kwargs)
 
     def name(self, tensor: torch.Tensor) -> str:
         """Qualified name; tensors outside every module are named by their shape and a number."""
@@ -176,6 +192,7 @@ class ParameterWatch:
             backwards_sampled=self._backwards,
             moved=moved,
             created=recorder.naming.created_line(owning) if owning is not None else None,
+            initialised=self._initialised.get(id(tensor)),
             leaf_parameter=isinstance(tensor, nn.Parameter),
             **initial,
         )

@@ -98,6 +98,7 @@ class Recorder:
             register_optimizer_step_post_hook(self._after_step),
         ]
         self.batches.install()
+        self.parameters.install()
         self.loaders.install()
         self.stream.emit("start", target=self.plan.target, budget=self.plan.steps, torch=torch.__version__)
 
@@ -135,7 +136,7 @@ class Recorder:
     # -- modules ------------------------------------------------------------------------------------------------
 
     def _module_created(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        self.naming.add(module, self.frames.line())
+        self.naming.add(module, self.frames.line_outside(module))
         original(module, *args, **kwargs)
 
     def _module_call(self, original: Any) -> Any:
@@ -205,6 +206,8 @@ class Recorder:
             return original(tensors, *args, **kwargs)
         line = self.frames.line()
         self.backwards += 1
+        for watched in self.watched:
+            self._describe(watched)
         self._note_manual_updates()
         sampled = not self.plan.light and (self.backwards <= 3 or self.step in self.plan.activation_steps)
         with torch.no_grad(), _Quiet(self.tape):
