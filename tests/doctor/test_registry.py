@@ -1,0 +1,81 @@
+"""Declaration, selection and running of rules."""
+
+import ast
+import re
+
+import pytest
+
+from doctor import probes, registry
+from doctor.errors import DeclarationError, DoctorError
+from doctor.evidence.base import Evidence
+from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
+from doctor.findings import Finding, Severity
+from doctor.registry import HEADINGS, check
+
+RULES = registry.load()
+
+
+@pytest.mark.parametrize("code", RULES)
+def test_every_rule_documents_itself(code):
+    rule = RULES[code]
+    assert rule.summary.endswith(".")
+    for heading in HEADINGS:
+        assert rule.section(heading).strip(), heading
+    blocks = [re.search(r"```python\n(.*?)```", rule.section(name), re.S)[1] for name in ("Example", "Use instead")]
+    assert blocks[0] != blocks[1]
+    for block in blocks:
+        ast.parse(block)
+    assert rule.faq
+
+
+def test_every_evidence_that_a_rule_asks_for_has_a_probe():
+    probes.load()
+    for rule in RULES.values():
+        for need in rule.needs:
+            assert need.kind in probes.registered(), (rule.code, need.kind)
+
+
+def test_selection_by_code_prefix_name_and_family():
+    assert [r.code for r in registry.select(RULES, ["OPT003"], [])] == ["OPT003"]
+    assert {r.family for r in registry.select(RULES, ["loss"], [])} == {"loss"}
+    assert all(r.code.startswith("GRD") for r in registry.select(RULES, ["GRD"], []))
+    assert "OPT003" not in {r.code for r in registry.select(RULES, [], ["missing-zero-grad"])}
+
+
+def test_an_unknown_rule_is_answered_with_the_nearest():
+    with pytest.raises(DoctorError, match=r"did you mean OPT003 \(missing-zero-grad\)"):
+        registry.select(RULES, ["OPT03"], [])
+
+
+def test_a_threshold_that_does_not_exist_is_one_clear_line():
+    with pytest.raises(DoctorError, match=r'OPT003\]: unknown key "min_step"; known: min_steps'):
+        registry.limits_for(RULES["OPT003"], {"OPT003": {"min_step": 5}})
+
+
+def test_thresholds_can_be_overridden_by_name_or_code():
+    assert registry.limits_for(RULES["OPT003"], {"missing-zero-grad": {"min-steps": "7"}}).min_steps == 7
+
+
+def test_a_code_is_taken_once():
+    with pytest.raises(DeclarationError, match="OPT003 is already"):
+
+        @check("OPT003", "another", Severity.INFO)
+        def another(log: OptimizerLog):
+            yield Finding(message="never")
+
+
+def test_missing_evidence_skips_a_rule_with_the_probes_reason():
+    outcome = registry.run_one(RULES["OPT003"], {}, {})
+    assert isinstance(outcome, registry.Skip)
+    assert not outcome.crashed
+
+
+def test_a_rule_that_crashes_is_named_and_ends_nothing():
+    class Broken(Evidence):
+        pass
+
+    broken = OptimizerLog(optimizers=(OptimizerRecord(0, "SGD", (), carried=None),))  # type: ignore[arg-type]
+    findings, skipped = registry.run([RULES["OPT003"], RULES["OPT005"]], {OptimizerLog: broken}, {})
+    assert findings == []
+    assert [skip.rule for skip in skipped] == ["OPT003"]
+    assert "crashed" in skipped[0].reason
