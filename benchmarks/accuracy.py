@@ -6,6 +6,7 @@ fault's name, and right in line when that finding lies on one of the lines that 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -14,8 +15,6 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import json
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 

@@ -6,13 +6,14 @@ Importing this package imports nothing heavy; `Case`, `diagnose` and `Report` ar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from doctor.diagnosis import Report, diagnose
+    from doctor.diagnosis import diagnose
+    from doctor.report import Report
     from doctor.subjects.case import Case
 
 __version__ = "0.1.0"
 __all__ = ["Case", "Report", "__version__", "diagnose"]
 
-_HOMES = {"Case": "doctor.subjects.case", "Report": "doctor.diagnosis", "diagnose": "doctor.diagnosis"}
+_HOMES = {"Case": "doctor.subjects.case", "Report": "doctor.report", "diagnose": "doctor.diagnosis"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Small programs that several tests run."""
 
-HEALTHY = '''
+HEALTHY = """
 import torch
 from torch import nn
 torch.manual_seed(0)
@@ -15,4 +15,4 @@ for step in range(60):
     loss.backward()
     optimizer.step()
     print(repr(loss.item()))
-'''
+"""

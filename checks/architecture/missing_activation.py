@@ -70,7 +70,7 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
     place = pairs[0].second.source or pairs[0].first.source
     names = [f"{pair.first.module or pair.first.name} -> {pair.second.module or pair.second.name}" for pair in pairs]
     created = tree.module(pairs[0].first.module) if tree and pairs[0].first.module else None
-    related = ()
+    related: tuple[Related, ...] = ()
     if created is not None and created.created is not None:
         at = Location(path=created.created.path, line=created.created.line, module=created.path)
         related = (Related(location=at, message="the first of the layers is made here"),)

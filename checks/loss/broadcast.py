@@ -68,10 +68,14 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
         if call.in_training and call.function in _ELEMENTWISE and _crossed(*shapes, limits.min_batch):
             yield _finding(call.source, *shapes, call.function)
             return
-    for op in tape.first.named("sub", "rsub", "mul") if tape else ():
-        shapes = [note.shape for note in op.inputs[:2]]
-        if len(shapes) == 2 and _crossed(shapes[0], shapes[1], limits.min_batch) and _flows_to_loss(tape.first, op):
-            yield _finding(op.source, shapes[0], shapes[1], op.name)
+    if tape is None:
+        return
+    for op in tape.first.named("sub", "rsub", "mul"):
+        if len(op.inputs) < 2:
+            continue
+        one, other = op.inputs[0].shape, op.inputs[1].shape
+        if _crossed(one, other, limits.min_batch) and _flows_to_loss(tape.first, op):
+            yield _finding(op.source, one, other, op.name)
             return
 
 

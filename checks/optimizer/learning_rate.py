@@ -63,7 +63,7 @@ def lr_too_high(log: OptimizerLog, trace: TrainingTrace, limits: TooHighLimits) 
     that rises: Google Research, "Deep Learning Tuning Playbook".
     """
     for optimizer in log.optimizers:
-        losses = [loss for loss in trace.losses(optimizer.index)]
+        losses = list(trace.losses(optimizer.index))
         if len(losses) < limits.min_steps:
             continue
         finite = [loss for loss in losses if math.isfinite(loss)]

@@ -51,11 +51,13 @@ def zero_init(tree: ModuleTree, limits: ZeroInitLimits) -> Iterator[Finding]:
     for root in tree.roots:
         weights = [p for p in tree.parameters if p.root == root.index and _is_weight(p)]
         zero = [p for p in weights if p.zero_share == 1.0]
+        embeddings = [p for p in tree.parameters if p.module_kind == "Embedding" and p.zero_share == 1.0]
         if len(zero) >= limits.min_layers and 2 * len(zero) >= len(weights):
             yield _finding(
-                zero,
+                zero + embeddings,
                 f"{len(zero)} of {len(weights)} weight matrices are zero before the first step",
                 {"zero_layers": Measure(value=len(zero), threshold=limits.min_layers)},
+                demonstrated="layers of zeros stand one after the other and block each other's gradient",
             )
 
 
@@ -108,7 +110,9 @@ def _is_weight(parameter: ParameterRecord) -> bool:
     return len(parameter.shape) >= 2 and parameter.module_kind in _WEIGHTED and parameter.requires_grad
 
 
-def _finding(parameters: list[ParameterRecord], message: str, measured: dict[str, Measure]) -> Finding:
+def _finding(
+    parameters: list[ParameterRecord], message: str, measured: dict[str, Measure], demonstrated: str | None = None
+) -> Finding:
     modules = tuple(dict.fromkeys(p.module for p in parameters))
     place = next((p.initialised or p.created for p in parameters if p.initialised or p.created), None)
     shown = ", ".join(p.name for p in parameters[:3]) + (" ..." if len(parameters) > 3 else "")
@@ -120,4 +124,5 @@ def _finding(parameters: list[ParameterRecord], message: str, measured: dict[str
         measured=measured,
         remedy="initialise with random weights (nn.init.kaiming_uniform_, nn.init.xavier_uniform_)",
         treatment=Reinitialise(modules=modules),
+        demonstrated=demonstrated,
     )

@@ -60,7 +60,8 @@ class TargetStats:
 @dataclass(frozen=True)
 class LoaderRecord:
     """One DataLoader. `shuffled` is true for a random sampler, None for a custom one; `used_in_training` when its
-    batches came before a backward."""
+    batches came before a backward.
+    """
 
     index: int
     dataset: str

@@ -51,7 +51,9 @@ class CaseFile(pytest.File):
         for name in names:
             diagnosed = Diagnosed(str(self.path), name, self.config)
             for rule in registry.load().values():
-                yield RuleItem.from_parent(self, name=f"{name}[{rule.code}-{rule.name}]", code=rule.code, diagnosed=diagnosed)
+                yield RuleItem.from_parent(
+                    self, name=f"{name}[{rule.code}-{rule.name}]", code=rule.code, diagnosed=diagnosed
+                )
 
 
 class Diagnosed:

@@ -124,7 +124,7 @@ class BatchWatch:
 
     def _note_input(self, root: int, path: str, line: Any, args: Any, kwargs: Any) -> None:
         named = [("input", value) for value in args] + list(kwargs.items())
-        for name, value in named:
+        for name, value in named:  # noqa: B007 (used below)
             if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.requires_grad:
                 break
         else:

@@ -27,7 +27,7 @@ class Naming:
         self.created: dict[int, tuple[weakref.ref[nn.Module], Line | None]] = {}
         self.roots: list[weakref.ref[nn.Module]] = []
         self._root_of: dict[int, int] = {}
-        self._places: dict[int, tuple[int, str]] = {}
+        self._places: dict[int, tuple[int, str, weakref.ref[nn.Module]]] = {}
         self._parameters: dict[int, tuple[int, str, nn.Module]] = {}
         self._held: list[nn.Module] = []
         self._stale = True
@@ -46,11 +46,14 @@ class Naming:
         """Index of the root and path below it."""
         key = id(module)
         # Modules that are made anew in every forward (`nn.ReLU()(x)`) must not cause new names at every step.
-        if key not in self._places or self.created[key][0]() is not module:
-            if key not in self.created or self.created[key][0]() is not module:
+        known = self._places.get(key)
+        if known is None or known[2]() is not module:
+            entry = self.created.get(key)
+            if entry is None or entry[0]() is not module:
                 self.add(module, None)
             self._refresh()
-        return self._places.get(key, (-1, ""))
+            known = self._places.get(key)
+        return (known[0], known[1]) if known is not None else (-1, "")
 
     def parameter(self, tensor: torch.Tensor) -> str | None:
         """Qualified name of a registered parameter, None for any other tensor."""
@@ -108,7 +111,7 @@ class Naming:
         order = [(i, m) for i, m in enumerate(r() for r in self.roots) if m is not None and id(m) in top_ids]
         for root, top in order:
             for path, module in top.named_modules():
-                self._places.setdefault(id(module), (root, path))
+                self._places.setdefault(id(module), (root, path, weakref.ref(module)))
                 for name, parameter in module._parameters.items():
                     if parameter is not None:
                         full = f"{path}.{name}" if path else name

@@ -1,4 +1,4 @@
-"""What an observed process is told to do: the only input of `doctor.observe.entry`, as JSON."""
+"""What an observed process is told to do: the only input of `doctor.subjects.entry`, as JSON."""
 
 from __future__ import annotations
 

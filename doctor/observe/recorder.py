@@ -60,6 +60,8 @@ class Recorder:
         self.manual_updates = 0
         self.sources: dict[str, Line | None] = {}
         self.tape: TapeMode | None = None
+        self.tape_loss: int | None = None
+        self._tape_step = 0
         self.failed: dict[str, Any] | None = None
         self.stopping = False
         self.budget_reached = False
@@ -140,7 +142,7 @@ class Recorder:
         original(module, *args, **kwargs)
 
     def _module_call(self, original: Any) -> Any:
-        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             # A compiler that traces the user's code must see the plain call, not the recorder.
             if torch.compiler.is_compiling() or self.busy:
                 return original(module, *args, **kwargs)
@@ -163,7 +165,7 @@ class Recorder:
                     callback(module, args, kwargs, result)
             return result
 
-        return __call__
+        return call
 
     def _before_entry(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if isinstance(module, nn.modules.loss._Loss) or next(module.parameters(), None) is None:
@@ -375,6 +377,7 @@ class Recorder:
                 backwards=watched.backwards,
                 carried=watched.carried if watched.steps else None,
                 held=len(watched.gradient_norms),
+                at=time.perf_counter(),
             )
             watched.steps += 1
             watched.losses, watched.backwards = [], 0
@@ -387,9 +390,11 @@ class Recorder:
         self.parameters.after_step(self.step)
         if self.step >= self.plan.steps or self.backwards >= 5 * self.plan.steps or self._out_of_time(self.step):
             self._reach_budget()
-        elif self.step in self.plan.tape_steps or self.step in self.plan.activation_steps:
-            self._open_tape()
-        elif self.step == self.plan.hunt_step:
+        elif (
+            self.step in self.plan.tape_steps
+            or self.step in self.plan.activation_steps
+            or self.step == self.plan.hunt_step
+        ):
             self._open_tape()
 
     def _reach_budget(self) -> None:
@@ -426,7 +431,7 @@ class Recorder:
         self.tape = TapeMode(self.context, self.parameters.name, values=hunting)
         self.tape.keep_ops = keep
         self.tape.on_activation = self.units.note
-        self.tape_loss: int | None = None
+        self.tape_loss = None
         self._tape_step = self.step
         self.units.begin(self.step)
         self.tape.__enter__()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import builtins
 import functools
-import importlib
 import importlib.abc
+import importlib.util
 import io
 import os
 import shutil

@@ -18,7 +18,10 @@ _FREE = ("/dev", "/proc", "/sys")
 class Sandbox:
     """The mapping; `doctor.observe.redirections` puts it in front of the functions that touch files."""
 
-    def __init__(self, scratch: str) -> None:
+    def __init__(self, scratch: str, guarded: tuple[str, ...] = ()) -> None:
+        # The user's own folders are guarded also where they lie below the system's temporary folder.
+        self._guarded = tuple(os.path.realpath(folder) for folder in (os.getcwd(), *guarded))
+        self._scratch = os.path.realpath(scratch)
         self.root = os.path.join(os.path.realpath(scratch), "overlay")
         os.makedirs(self.root, exist_ok=True)
         self._free = tuple({os.path.realpath(tempfile.gettempdir()), os.path.realpath(scratch), *_FREE})
@@ -51,8 +54,10 @@ class Sandbox:
 
     def is_free(self, absolute: str) -> bool:
         """Whether writing there is none of our business."""
-        if absolute.startswith(self.root):
+        if absolute == self._scratch or absolute.startswith(self._scratch + os.sep):
             return True
+        if any(absolute == folder or absolute.startswith(folder + os.sep) for folder in self._guarded):
+            return False
         return any(absolute == free or absolute.startswith(free + os.sep) for free in self._free)
 
     def is_touched(self) -> bool:

@@ -88,13 +88,13 @@ class TapeMode(TorchDispatchMode):
         if self._values and self.origin is None and finite is not None:
             self._look_for_origin(op, inputs, outputs, finite)
         plain = name.rstrip("_")
-        if self.on_activation is not None and self.phase == "forward" and outputs and inputs:
-            if plain in ("relu", "threshold", "sigmoid", "tanh"):
-                self.quiet = True
-                try:
-                    self.on_activation(plain, op or self._context(), inputs[0], outputs[0])
-                finally:
-                    self.quiet = False
+        watched = plain in ("relu", "threshold", "sigmoid", "tanh")
+        if watched and self.on_activation is not None and self.phase == "forward" and outputs and inputs:
+            self.quiet = True
+            try:
+                self.on_activation(plain, op or self._context(), inputs[0], outputs[0])
+            finally:
+                self.quiet = False
 
     def _note(self, tensor: torch.Tensor, used: bool, fresh: bool = False) -> dict[str, Any]:
         key = _key(tensor)

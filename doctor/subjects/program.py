@@ -84,7 +84,7 @@ class ScriptProgram:
             path.write_text(plan.dump(), encoding="utf-8")
             follow = _Follower(Path(events), on_step) if on_step else None
             ended = run_child(
-                [sys.executable, "-P", "-c", "from doctor.observe.entry import main; main()", str(path)],
+                [sys.executable, "-P", "-c", "from doctor.subjects.entry import main; main()", str(path)],
                 cwd=self.folder,
                 environment=_environment(run.threads),
                 timeout_s=self.timeout_s,

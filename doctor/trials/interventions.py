@@ -190,8 +190,9 @@ class Reinitialise(Intervention):
             for part in module.modules():
                 if self.recorder.naming.place(part)[1] in self.plan["modules"]:
                     for inner in part.modules():
-                        if hasattr(inner, "reset_parameters"):
-                            inner.reset_parameters()
+                        reset = getattr(inner, "reset_parameters", None)
+                        if callable(reset):
+                            reset()
 
 
 class InsertActivation(Intervention):
@@ -229,15 +230,21 @@ class StandardiseInputs(Intervention):
             return None
         changed, done = [], False
         for value in args:
-            axis = self.plan["axis"]
-            if not done and isinstance(value, torch.Tensor) and value.is_floating_point() and not value.requires_grad:
-                if value.dim() > axis and value.shape[axis] == len(self._mean):
-                    shape = [1] * value.dim()
-                    shape[axis] = -1
-                    mean, std = self._mean.to(value).view(shape), self._std.to(value).view(shape)
-                    value, done = (value - mean) / std, True
-            changed.append(value)
+            if not done and self._fits(value):
+                shape = [1] * value.dim()
+                shape[self.plan["axis"]] = -1
+                mean, std = self._mean.to(value).view(shape), self._std.to(value).view(shape)
+                changed.append((value - mean) / std)
+                done = True
+            else:
+                changed.append(value)
         return tuple(changed) if done else None
+
+    def _fits(self, value: Any) -> bool:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.requires_grad:
+            return False
+        axis = self.plan["axis"]
+        return value.dim() > axis and value.shape[axis] == len(self._mean)
 
 
 class ShuffleData(Intervention):

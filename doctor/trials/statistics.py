@@ -20,7 +20,8 @@ _ERRORS = 2.0  # standard errors of the paired differences
 @dataclass(frozen=True)
 class Comparison:
     """Control against treated at one seed: the two levels, and `gain`, the share of the treated arm's progress that
-    the control misses (1: the control makes none; negative: the control is better)."""
+    the control misses (1: the control makes none; negative: the control is better).
+    """
 
     control: float
     treated: float

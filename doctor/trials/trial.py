@@ -220,7 +220,7 @@ def _with_verdict(finding: Finding, outcome: Verdict, effect: Effect) -> Finding
         return finding.revised(verdict=outcome, effect=effect)
     if finding.demonstrated:
         # A fact stays a fact; that its cure shows no gain in so few steps is told with it.
-        kept = Verdict.INCONCLUSIVE if outcome is Verdict.REFUTED else outcome
+        kept: Verdict = Verdict.INCONCLUSIVE if outcome is Verdict.REFUTED else outcome
         if isinstance(finding.treatment, StepAfterBackward):
             kept = Verdict.CONFIRMED
         return finding.revised(verdict=kept, effect=effect)

@@ -17,7 +17,15 @@ HERE = Source("train.py", 7, "main")
 
 def adam(**changes):
     return OptimizerRecord(
-        **{"index": 0, "kind": "Adam", "parameters": ("a",), "settings": {"lr": 0.1}, "created": HERE, "steps": 20, **changes}
+        **{
+            "index": 0,
+            "kind": "Adam",
+            "parameters": ("a",),
+            "settings": {"lr": 0.1},
+            "created": HERE,
+            "steps": 20,
+            **changes,
+        }
     )
 
 

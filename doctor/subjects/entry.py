@@ -1,6 +1,6 @@
 """The observed process: runs the user's program as `python train.py` would, under the recorder.
 
-Started as `python -P -c "from doctor.observe.entry import main; main()" PLAN.json`, so that neither the working
+Started as `python -P -c "from doctor.subjects.entry import main; main()" PLAN.json`, so that neither the working
 folder nor this package's folders stand on `sys.path`.
 """
 
@@ -29,7 +29,7 @@ def run(plan: Any) -> None:
     if plan.parent:
         die_with_parent(plan.parent)
     sys.dont_write_bytecode = True
-    quiet_trackers(os.environ, plan.scratch)  # type: ignore[arg-type]
+    quiet_trackers(os.environ, plan.scratch)
     stream = FileStream(plan.events)
     script, _, case = plan.target.partition(":") if _is_case(plan.target) else (plan.target, "", "")
     failure = _syntax_failure(script)
@@ -46,7 +46,7 @@ def run(plan: Any) -> None:
         return
     from doctor.observe.observed import observe
 
-    sandbox = Sandbox(plan.scratch) if plan.sandbox else None
+    sandbox = Sandbox(plan.scratch, (str(Path(script).resolve().parent),)) if plan.sandbox else None
     if sandbox is not None:
         sandbox.install()
     observe(plan, stream, lambda: _program(script, case, plan))
