@@ -10,6 +10,8 @@ from doctor.findings import Finding, Severity, Verdict
 _SYMPTOMS = frozenset(
     {"lr-too-high", "lr-too-low", "vanishing-gradients", "exploding-gradients", "nan-gradients", "dead-relu"}
 )
+# Large gradients at the start make a sane learning rate look too high, and numbers overflow; not the other way round.
+_CONSEQUENCES = frozenset({"lr-too-high", "lr-too-low"})
 _VERDICTS = {Verdict.CONFIRMED: 0, Verdict.UNTESTED: 1, Verdict.INCONCLUSIVE: 2, Verdict.REFUTED: 3}
 
 
@@ -17,6 +19,8 @@ def prior(finding: Finding) -> tuple[int, int, int]:
     """Order before any trial: crashes and demonstrated facts, then named mistakes, then symptoms."""
     crash = 0 if finding.rule.startswith("ARC001") or finding.name == "program-crash" else 1
     kind = 2 if finding.name in _SYMPTOMS else (0 if finding.demonstrated else 1)
+    if finding.name in _CONSEQUENCES:
+        kind = 3
     return (crash if finding.level is Severity.ERROR else 1, finding.level.rank, kind)
 
 
@@ -25,7 +29,15 @@ def _order(finding: Finding, symptoms: int) -> tuple[float, ...]:
     if finding.verdict is Verdict.UNTESTED and finding.demonstrated:
         verdict = 0
     info = finding.level is Severity.INFO
-    return (info, *prior(finding)[:1], verdict, finding.name in _SYMPTOMS, finding.level.rank, -symptoms)
+    return (
+        info,
+        prior(finding)[0],
+        verdict,
+        finding.name in _SYMPTOMS,
+        finding.level.rank,
+        -symptoms,
+        prior(finding)[2],
+    )
 
 
 def ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:

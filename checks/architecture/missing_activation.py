@@ -85,6 +85,7 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
         remedy="put an activation (nn.ReLU, nn.GELU) between the layers",
         treatment=InsertActivation(modules=modules) if modules else None,
         related=related,
+        demonstrated=None if nonlinear else "no operation on the taped step is nonlinear but the loss",
     )
 
 

@@ -29,6 +29,8 @@ class ExplodingLimits(Limits):
     growth: float = 1000.0  # highest gradient norm over the first ones
     min_steps: int = 3
     progress: float = 0.3
+    spikes: int = 3  # steps, after the first ten, whose norm is five times the median
+    spike: float = 10.0  # the largest of them, in medians
 
 
 @check("GRD001", "vanishing-gradients", Severity.WARNING, faq="tuning/gradients/incorrect")
@@ -93,8 +95,9 @@ def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits:
     """Gradients are so large that single steps throw the parameters away.
 
     ## What it measures
-    Global gradient norm at each step. Suspicious are a median above `ratio` times the parameters' own norm, and a peak
-    `growth` times the norm of the first steps, while the loss did not fall by `progress`. The trial clips at norm 1.
+    Global gradient norm at each step. Suspicious are a median of the first three above `ratio` times the parameters' own norm, and a peak
+    `growth` times the norm of the first steps, while the loss did not fall by `progress`; or at least `spikes` steps
+    after the first ten above five times the median, the largest above `spike` medians. The trial clips at norm 1.
     ## Why it hurts
     One step leaves the region in which the gradient means anything; the loss leaps or becomes NaN.
     ## Example
@@ -116,18 +119,23 @@ def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits:
     for optimizer in trace.optimizers:
         steps = [s for s in trace.of(optimizer) if s.gradient_norm is not None]
         norms = [s.gradient_norm for s in steps if s.gradient_norm is not None and math.isfinite(s.gradient_norm)]
-        if len(norms) < limits.min_steps:
+        broken = len(norms) < len(steps)
+        if len(norms) < (1 if broken else limits.min_steps):
             continue
-        relative = median(
-            [s.gradient_norm / s.parameter_norm for s in steps if s.gradient_norm and s.parameter_norm] or [0]
-        )
+        # Of the first steps: what grows later may be the work of the learning rate.
+        ratios = [s.gradient_norm / s.parameter_norm for s in steps[:3] if s.gradient_norm and s.parameter_norm]
+        relative = median([ratio for ratio in ratios if math.isfinite(ratio)] or [0.0])
+        small_steps = (trace.typical_update_ratio(optimizer) or 0.0) < 0.05
         start = max(fmean(norms[:3]), 1e-8)
         growth = max(norms) / start
         losses = trace.losses(optimizer)
         first, last = trace.loss_level(optimizer, True), trace.loss_level(optimizer, False)
-        if first is None or last is None or (math.isfinite(last) and last < (1 - limits.progress) * first):
-            continue
-        if relative <= limits.ratio and not (growth > limits.growth and max(norms) > 100):
+        late, middle = norms[10:], median(norms)
+        spikes = [norm for norm in late if norm > 5 * middle]
+        erratic = len(spikes) >= limits.spikes and max(spikes) > max(limits.spike * middle, 10.0)
+        stuck = broken or (first is not None and last is not None and not last < (1 - limits.progress) * first)
+        large = relative > limits.ratio or (growth > limits.growth and max(norms) > 100 and small_steps)
+        if not (erratic or (stuck and large)):
             continue
         yield Finding(
             message=f"the gradient norm reaches {max(norms):.3g} (median {median(norms):.3g}, {relative:.3g} times the "

@@ -54,8 +54,8 @@ def nan_gradients(flow: GradientFlow | None, trace: TrainingTrace) -> Iterator[F
     if step is None:
         return
     origin = flow.origin if flow else None
-    losses = [loss for loss in trace.losses(step.optimizer)[: step.index] if math.isfinite(loss)]
-    diverged = len(losses) > 2 and max(losses) > 20 * abs(losses[0]) + 1
+    losses = [loss for loss in trace.losses(step.optimizer)[: step.index + 1] if math.isfinite(loss)]
+    diverged = len(losses) > 1 and max(losses) > 20 * abs(losses[0]) + 1
     if origin is None:
         why, cure = "its origin was not found", "run the program with torch.autograd.set_detect_anomaly(True)"
     else:
