@@ -25,7 +25,8 @@ def stepped(optimizer, args, kwargs):
     if len(times) == {steps}:
         print("LOOP", times[-1] - times[0], flush=True)
         os._exit(0)
-torch.optim.optimizer.register_optimizer_step_post_hook(stepped)
+from torch.optim.optimizer import register_optimizer_step_post_hook
+register_optimizer_step_post_hook(stepped)
 sys.path.insert(0, {folder!r})
 sys.argv = [{script!r}]
 runpy.run_path({script!r}, run_name="__main__")
@@ -37,7 +38,9 @@ def bare(script: Path, folder: str) -> tuple[float, float]:
     code = _BARE.format(steps=STEPS, folder=str(script.parent), script=str(script))
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("LOOP"))
+    line = next((line for line in done.stdout.splitlines() if line.startswith("LOOP")), None)
+    if line is None:
+        raise SystemExit(f"{script} did not make {STEPS} steps: {done.stderr[-500:]}")
     return float(line.split()[1]), time.perf_counter() - started
 
 
