@@ -39,8 +39,10 @@ def norms(tensors: Tensors) -> list[float]:
     if any(tensor.is_sparse or tensor.layout != torch.strided for tensor in dense):
         return [float(tensor.coalesce().values().norm() if tensor.is_sparse else tensor.norm()) for tensor in dense]
     floats = [tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor for tensor in dense]
-    stacked = torch.stack([norm.to(torch.float64).cpu() for norm in torch._foreach_norm(floats)])
-    return [float(value) for value in stacked.tolist()]
+    found = torch._foreach_norm(floats)
+    if len({(norm.device, norm.dtype) for norm in found}) > 1:
+        return [float(norm) for norm in found]
+    return [float(value) for value in torch.stack(found).tolist()]
 
 
 def total(values: list[float]) -> float:
@@ -51,6 +53,15 @@ def total(values: list[float]) -> float:
 def rms(norm: float, tensor: torch.Tensor) -> float:
     """Root mean square of the elements, from the norm."""
     return norm / math.sqrt(max(1, tensor.numel()))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Evenly spread elements of a parameter, as a view of it; `scale` is how many elements each stands for."""
+
+    tensor: torch.Tensor
+    view: torch.Tensor
+    scale: float
 
 
 @dataclass
@@ -73,7 +84,8 @@ class Watched:
     left_over: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)
     carried: float = 0.0
     losses: list[float] = field(default_factory=list)
-    before: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    samples: list[Sampled] = field(default_factory=list)
+    before: list[torch.Tensor] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -103,27 +115,36 @@ def _still_there(tensor: torch.Tensor, gradient: torch.Tensor, version: int) -> 
 
 def take_before(watched: Watched, parameters: Tensors) -> None:
     """Before the update: gradient norms, and the samples from which the update ratio follows."""
-    held = [p for p in parameters if p.grad is not None]
-    watched.gradient_norms = norms([p.grad for p in held if p.grad is not None])
-    watched.before = [(p, sample(p)) for p in parameters if p.is_floating_point()]
+    watched.gradient_norms = norms([p.grad for p in parameters if p.grad is not None])
+    floating = [p for p in parameters if p.is_floating_point() and p.numel()]
+    if len(watched.samples) != len(floating) or any(
+        known.tensor is not p or known.view.data_ptr() != p.data_ptr()
+        for known, p in zip(watched.samples, floating, strict=True)
+    ):
+        watched.samples = [_sampled(p) for p in floating]
+    # One fused call for all of them: small networks have many small tensors.
+    watched.before = list(torch._foreach_mul([s.view for s in watched.samples], 1.0)) if watched.samples else []
+
+
+def _sampled(tensor: torch.Tensor) -> Sampled:
+    flat = tensor.detach()
+    # A view, so that it follows the parameter from step to step; what has no flat view is measured along its first axis.
+    flat = flat.view(-1) if flat.is_contiguous() else flat
+    stride = max(1, flat.numel() // _SAMPLE) if flat.dim() == 1 else 1
+    view = flat[::stride]
+    return Sampled(tensor, view, tensor.numel() / max(1, view.numel()))
 
 
 def update_ratio(watched: Watched) -> tuple[float | None, float | None]:
     """After the update: |after - before| / |before|, and |before|, over the samples scaled to the whole tensors."""
-    moved = held = 0.0
     if not watched.before:
         return None, None
-    differences, sizes, scales = [], [], []
-    for tensor, before in watched.before:
-        after = sample(tensor)
-        scales.append(tensor.numel() / max(1, before.numel()))
-        differences.append(after.sub_(before).pow_(2).sum())
-        sizes.append(before.pow_(2).sum())
-    watched.before = []
-    moved_each = torch.stack(differences).double().tolist()
-    held_each = torch.stack(sizes).double().tolist()
-    moved = sum(value * scale for value, scale in zip(moved_each, scales, strict=True))
-    held = sum(value * scale for value, scale in zip(held_each, scales, strict=True))
+    before, watched.before = watched.before, []
+    moved_each = norms(list(torch._foreach_sub([s.view for s in watched.samples], before)))
+    held_each = norms(before)
+    scales = [s.scale for s in watched.samples]
+    moved = sum(value * value * scale for value, scale in zip(moved_each, scales, strict=True))
+    held = sum(value * value * scale for value, scale in zip(held_each, scales, strict=True))
     if held == 0.0:
         return (math.inf if moved > 0 else 0.0), 0.0
     ratio = math.sqrt(moved / held) if math.isfinite(moved) and moved >= 0 else math.nan
