@@ -77,7 +77,7 @@ class BatchWatch:
             entry["train_mode"] += 1
             if not entry["mode_sensitive"]:
                 entry["mode_sensitive"] = _mode_sensitive(module)
-        if not grad and any(recorder.watched) and self._pending:
+        if not grad and recorder.stepping.all and self._pending:
             entry["within_window"] += 1
         self._open = key
         self._open_input = None
@@ -143,10 +143,7 @@ class BatchWatch:
         self._open_input = record
         if record["batches"] >= _MOST_BATCHES or value.shape[axis] != record["shape"][axis]:
             return
-        tape = self._recorder.tape
-        if tape is not None:
-            tape.quiet = True
-        with torch.no_grad():
+        with torch.no_grad(), self._recorder.taping.quiet():
             rows = value.detach().movedim(axis, 0).reshape(value.shape[axis], -1).double()
             record["batches"] += 1
             record["samples"] += value.shape[0]
@@ -156,8 +153,6 @@ class BatchWatch:
             low, high = float(rows.min()), float(rows.max())
             record["minimum"] = low if record["minimum"] is None else min(low, record["minimum"])
             record["maximum"] = high if record["maximum"] is None else max(high, record["maximum"])
-        if tape is not None:
-            tape.quiet = False
 
     # -- losses -------------------------------------------------------------------------------------------------
 
@@ -165,13 +160,8 @@ class BatchWatch:
         def around(original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
             recorder = self._recorder
             if not recorder.plan.light and isinstance(input, torch.Tensor) and isinstance(target, torch.Tensor):
-                tape = recorder.tape
-                if tape is not None:
-                    tape.quiet = True
-                with torch.no_grad():
+                with torch.no_grad(), recorder.taping.quiet():
                     self._note_loss(name, input, target, kwargs)
-                if tape is not None:
-                    tape.quiet = False
             return original(input, target, *args, **kwargs)
 
         return around

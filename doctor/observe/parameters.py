@@ -82,7 +82,7 @@ class ParameterWatch:
             self._held.setdefault(self.name(tensor), optimizer)
             self._tensors.setdefault(self.name(tensor), tensor)
 
-    def before_step(self, step: int, tensors: list[torch.Tensor]) -> None:
+    def before_step(self, tensors: list[torch.Tensor]) -> None:
         """Before the very first update: how everything started."""
         self._note_initial()
         for tensor in tensors:
@@ -105,9 +105,6 @@ class ParameterWatch:
                 **_statistics(tensor),
                 "equal_units": _equal_units(tensor),
             }
-
-    def after_step(self, step: int) -> None:
-        """Nothing is measured after a step."""
 
     def sample_gradients(self, step: int, tensors: list[torch.Tensor], optimizer: int) -> None:
         """Size of every gradient and parameter that this optimizer holds."""

@@ -19,7 +19,7 @@ from doctor.subjects.program import Program, Run
 from doctor.trials import statistics
 from doctor.trials.statistics import Comparison
 from doctor.trials.treatments import (
-    EvaluateInEvalMode,
+    Experiment,
     ScaleLearningRate,
     SearchLearningRate,
     ShuffleData,
@@ -28,7 +28,6 @@ from doctor.trials.treatments import (
 )
 
 _SEED_STRIDE = 1009
-_LEAST_DIFFERENCE = 0.01  # relative, of outputs in training and in eval mode
 _ARM_SECONDS = 15.0
 
 
@@ -80,7 +79,7 @@ class Trials:
         self.count += 1
         self._treated = None
         self._progress.start(f"trial of {finding.rule}: {treatment.describe()}", None)
-        if isinstance(treatment, EvaluateInEvalMode):
+        if isinstance(treatment, Experiment):
             return self._experiment(finding, treatment)
         if isinstance(treatment, SearchLearningRate):
             return self._search(finding, treatment)
@@ -178,30 +177,15 @@ class Trials:
 
     # -- experiments --------------------------------------------------------------------------------------------
 
-    def _experiment(self, finding: Finding, treatment: Treatment) -> Finding:
+    def _experiment(self, finding: Finding, treatment: Experiment) -> Finding:
         assert self._program is not None
         recording = self._program.run(Run(self._steps, treatments=(treatment,), soft_seconds=_ARM_SECONDS))
-        notes = [note for note in recording.end.get("treatments", ()) if note.get("kind") == "eval-mode"]
-        differences = [value for note in notes for value in note["differences"]]
-        decisions = [value for note in notes for value in note["decisions"]]
-        if not differences:
-            effect = Effect(
-                statistic="outputs in training mode against eval mode", note="no evaluation forward was seen"
-            )
-            return _with_verdict(finding, Verdict.INCONCLUSIVE, effect)
-        size = fmean(differences)
-        changed = f"; {fmean(decisions):.0%} of the predicted classes change" if decisions else ""
-        effect = Effect(
-            statistic="root mean square difference of the outputs in training mode and in eval mode, in deviations",
-            control=size,
-            treated=0.0,
-            size=size,
-            seeds=len(differences),
-            agreeing=sum(value > _LEAST_DIFFERENCE for value in differences),
-            steps=self._steps,
-            note=f"outputs differ by {size:.3g} of their deviation over {len(differences)} forwards{changed}",
-        )
-        return _with_verdict(finding, Verdict.CONFIRMED if size > _LEAST_DIFFERENCE else Verdict.REFUTED, effect)
+        for note in recording.end.get("treatments", ()):
+            if note.get("kind") == treatment.kind:
+                known = {key: value for key, value in note.items() if key in Effect.model_fields}
+                return _with_verdict(finding, Verdict(note["outcome"]), Effect(**known))
+        nothing = Effect(statistic=treatment.describe(), note="the experiment could not be made")
+        return _with_verdict(finding, Verdict.INCONCLUSIVE, nothing)
 
 
 def losses(recording: Recording) -> tuple[float, ...]:
