@@ -61,8 +61,11 @@ def examine(path: Path, truth: dict[str, Any], extra: list[str]) -> Outcome:
             str(target),
             *extra,
         ]
-        subprocess.run(command, cwd=scratch, check=False, capture_output=True, text=True)
-        report = json.loads(target.read_text()) if target.exists() else {"findings": []}
+        ended = subprocess.run(command, cwd=scratch, check=False, capture_output=True, text=True)
+        if not target.exists():
+            # No report is no silence: the rates of a benchmark that could not look mean nothing.
+            raise SystemExit(f"{path} could not be diagnosed: {ended.stderr.strip()[-500:]}")
+        report = json.loads(target.read_text())
     outcome = Outcome(f"{path.parent.name}/{path.name}", truth["fault"], seconds=time.monotonic() - started)
     alarms = [f for f in report["findings"] if f["severity"] != "info" and f["caused_by"] is None]
     outcome.alarms = [f["rule"] for f in alarms]
