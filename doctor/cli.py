@@ -205,10 +205,19 @@ def rules(format_: str, matrix: bool) -> None:
 @click.option("--format", "format_", type=click.Choice(["text", "json", "markdown"]), default="text")
 def explain(rule: str, format_: str) -> None:
     """Explain RULE (a code or a name): what it measures, why it hurts, how to mend it, when it is right."""
-    from doctor import catalogue, registry
+    from doctor import catalogue
 
-    found: Rule = registry.rule(rule, registry.load())
+    found = _rule(rule)
     click.echo(catalogue.rule_json(found) if format_ == "json" else catalogue.page(found, format_ == "markdown"))
+
+
+def _rule(code_or_name: str) -> Rule:
+    from doctor import registry
+
+    try:
+        return registry.rule(code_or_name, registry.load(mentioning=code_or_name))
+    except DoctorError:  # written in small letters, or misspelt: the nearest one is told
+        return registry.rule(code_or_name, registry.load())
 
 
 @main.command()

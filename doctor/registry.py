@@ -125,22 +125,29 @@ def check(
     return register
 
 
-def load() -> Mapping[str, Rule]:
+def load(mentioning: str | None = None) -> Mapping[str, Rule]:
     """Import every rule set that announces itself at the entry point group; all rules by code.
 
-    A rule set that fails to import becomes a line in `warnings`, and the others still load.
+    With `mentioning`, only modules whose source holds this text (a rule's code or name): to explain one rule costs
+    the import of one. A rule set that fails to import becomes a line in `warnings`, and the others still load.
     """
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             package = entry.load()
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-                importlib.import_module(module.name)
+                if mentioning is None or module.ispkg or _holds(module, mentioning):
+                    importlib.import_module(module.name)
         except DeclarationError:
             raise
         except Exception as failure:
             owner = entry.dist.name if entry.dist else entry.value
             warnings.append(f"rule set {entry.name} of {owner} was not loaded: {type(failure).__name__}: {failure}")
     return dict(sorted(_rules.items()))
+
+
+def _holds(module: pkgutil.ModuleInfo, text: str) -> bool:
+    path = Path(getattr(module.module_finder, "path", "")) / f"{module.name.rpartition('.')[2]}.py"
+    return not path.is_file() or f'"{text}"' in path.read_text(encoding="utf-8")
 
 
 def rule(code_or_name: str, rules: Mapping[str, Rule]) -> Rule:
