@@ -81,9 +81,11 @@ def _examine(
     started = time.monotonic()
     rules = _rules(settings)
     findings, skipped = check(recording, rules, settings)
-    trials = Trials(program, recording, settings, progress, recheck=lambda other: check(other, rules, settings)[0])
-    if settings.confirm and program is not None:
-        findings = trials.judge(findings)
+    trials = 0
+    if settings.confirm and program is not None and findings:
+        with program.prepared(recording) as prepared:
+            trial = Trials(prepared, recording, settings, progress, lambda other: check(other, rules, settings)[0])
+            findings, trials = trial.judge(findings), trial.count
     return _report(recording, rules, ranked(findings), skipped, trials, target, arguments, started)
 
 
@@ -105,7 +107,7 @@ def _report(
     rules: tuple[Rule, ...],
     findings: tuple[Finding, ...],
     skipped: list[Skip],
-    trials: Trials,
+    trials: int,
     target: str,
     arguments: tuple[str, ...],
     started: float,
@@ -127,7 +129,7 @@ def _report(
             steps=run.steps,
             seconds=round(run.seconds, 2),
         ),
-        summary=summarise(findings, unlooked, fine, round(seconds, 2), trials.count),
+        summary=summarise(findings, unlooked, fine, round(seconds, 2), trials),
         findings=findings,
         evidence={"trace": _trace(recording)},
         skipped=unlooked,

@@ -74,11 +74,23 @@ class Related(Frozen):
     message: str
 
 
+class Rate(Frozen):
+    """One point of the learning rate's response: the mean loss over the last third of the steps at this rate (None
+    where it diverges). `sane` rates miss at most a quarter of the best one's progress.
+    """
+
+    factor: float
+    learning_rate: float | None
+    loss: float | None
+    sane: bool = False
+    best: bool = False
+
+
 class Effect(Frozen):
     """Outcome of a trial in numbers.
 
     `control` and `treated` are the compared quantity without and with the treatment (for a training trial:
-    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed.
+    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed, and `rates` is the learning rate's response where it was searched.
     """
 
     statistic: str
@@ -90,6 +102,7 @@ class Effect(Frozen):
     steps: int = 0
     control_curve: tuple[float, ...] = ()
     treated_curve: tuple[float, ...] = ()
+    rates: tuple[Rate, ...] = ()
     suggestion: str | None = None
     note: str | None = None
 

@@ -62,17 +62,18 @@ def run_child(
                     child.wait(poll_s)
         finally:
             seen |= descendants(child.pid)
-            _kill(child, seen)
+            kill_group(child.pid, seen)
+            child.wait()
         return Ended(child.returncode, timed_out, time.monotonic() - started, _tail(out), _tail(err))
 
 
-def _kill(child: subprocess.Popen[bytes], others: set[int]) -> None:
+def kill_group(leader: int, others: set[int]) -> None:
+    """Kill a process group and further processes, as far as they still live."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(leader, signal.SIGKILL)
     for process in others:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGKILL)
-    child.wait()
 
 
 def descendants(ancestor: int) -> set[int]:

@@ -55,6 +55,7 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
     if finding.remedy:
         lines += _row("cure", finding.remedy + _suggestion(finding.effect), width)
     lines += _proof(finding, width)
+    lines += _rates(finding)
     symptoms = report.symptoms_of(finding)
     for position, symptom in enumerate(symptoms):
         label = "caused" if not position else ""
@@ -106,6 +107,22 @@ def _proof(finding: Finding, width: int) -> list[str]:
     if effect.note:
         text += f"; {effect.note}"
     return [*_row("proof", text, width), *(f"         {line}" for line in lines)]
+
+
+def _rates(finding: Finding) -> list[str]:
+    rates = finding.effect.rates if finding.effect else ()
+    if not rates:
+        return []
+    heads = [f"{r.learning_rate:.2g}" if r.learning_rate is not None else f"x{r.factor:.2g}" for r in rates]
+    levels = [_number(rate.loss) if rate.loss is not None else "diverges" for rate in rates]
+    marks = ["now" if r.factor == 1.0 else "best" if r.best else "sane" if r.sane else "" for r in rates]
+    wide = [max(map(len, cells)) for cells in zip(heads, levels, marks, strict=True)]
+
+    def row(label: str, cells: list[str]) -> str:
+        return "  ".join([f"{label:<5}", *(cell.rjust(size) for cell, size in zip(cells, wide, strict=True))]).rstrip()
+
+    first, *others = row("lr", heads), row("loss", levels), row("", marks)
+    return [f"  rates  {first}", *(f"         {line}" for line in others)]
 
 
 def sparkline(curve: Sequence[float], effect: Effect, points: int = 24) -> str:

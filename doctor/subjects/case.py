@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -63,6 +64,10 @@ class Case:
                 torch.manual_seed(run.seed_offset)
                 observe(plan, stream, lambda: train(self, run.steps))
         return Recording(tuple(stream.events))
+
+    def prepared(self, recording: Recording) -> AbstractContextManager[Case]:
+        """The case itself: it runs in this process."""
+        return nullcontext(self)
 
 
 def train(case: Case, steps: int) -> None:

@@ -6,8 +6,9 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from doctor.errors import DoctorError
 from doctor.evidence.recording import Recording
 from doctor.observe.child import Ended, run_child
 from doctor.observe.plan import Plan, activation_steps
+from doctor.subjects.forks import ForkServer
 from doctor.trials.treatments import Treatment
 
 
@@ -46,6 +48,9 @@ class Program(Protocol):
     def run(self, run: Run, on_step: Callable[[int], None] | None = None) -> Recording:
         """Run it once under observation."""
 
+    def prepared(self, recording: Recording) -> AbstractContextManager[Program]:
+        """The program made ready for many runs, by what one recording of it shows."""
+
 
 @dataclass(frozen=True)
 class ScriptProgram:
@@ -56,6 +61,7 @@ class ScriptProgram:
     timeout_s: float = 600.0
     folder: Path = field(default_factory=Path.cwd)
     parallel: bool = True
+    forks: ForkServer | None = None
 
     @property
     def name(self) -> str:
@@ -83,14 +89,35 @@ class ScriptProgram:
             path = Path(scratch) / "plan.json"
             path.write_text(plan.dump(), encoding="utf-8")
             follow = _Follower(Path(events), on_step) if on_step else None
-            ended = run_child(
-                [sys.executable, "-P", "-c", "from doctor.subjects.entry import main; main()", str(path)],
-                cwd=self.folder,
-                environment=_environment(run.threads),
-                timeout_s=self.timeout_s,
-                on_poll=follow,
-            )
+            ended = self.forks.run(path, run.threads, self.timeout_s, follow) if self.forks else None
+            if ended is None:
+                ended = run_child(
+                    [sys.executable, "-P", "-c", "from doctor.subjects.entry import main; main()", str(path)],
+                    cwd=self.folder,
+                    environment=_environment(run.threads),
+                    timeout_s=self.timeout_s,
+                    on_poll=follow,
+                )
             return _whole(Path(events), ended, self.target)
+
+    @contextmanager
+    def prepared(self, recording: Recording) -> Iterator[ScriptProgram]:
+        """With a server that has imported what the program imports, so that each further run is a fork."""
+        if not hasattr(os, "fork") or sys.platform == "darwin" or not recording.end.get("torch_imported"):
+            yield self
+            return
+        server = ForkServer(["torch", *self._early(recording)], self.folder, _environment(None))
+        try:
+            yield replace(self, forks=server)
+        finally:
+            server.close()
+
+    def _early(self, recording: Recording) -> list[str]:
+        """Libraries that may be imported before the script: not when it sets variables which they read on import."""
+        script = self.target.rpartition(":")[0] if self.target.count(".py:") else self.target
+        if "environ" in Path(script).read_text("utf-8", "replace"):
+            return []
+        return list(recording.end.get("libraries", ()))
 
 
 def script_program(target: str, arguments: tuple[str, ...], timeout_s: float) -> ScriptProgram:

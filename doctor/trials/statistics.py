@@ -38,6 +38,11 @@ class Comparison:
         """Whether the treated arm trains no better at all."""
         return self.gain < 0.03
 
+    @property
+    def worse(self) -> bool:
+        """Whether the cure does harm: no further seed is needed to tell that it is none."""
+        return self.gain < -0.03
+
 
 def compare(control: Sequence[float], treated: Sequence[float], worst_quarter: bool = False) -> Comparison | None:
     """Compare two loss curves step by step; None when there is too little of them.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from statistics import fmean
 
 from doctor.config import Settings
 from doctor.errors import DoctorError
 from doctor.evidence.recording import Recording
-from doctor.findings import Effect, Finding, Severity, Verdict
+from doctor.findings import Effect, Finding, Rate, Related, Severity, Verdict
 from doctor.progress import Progress
 from doctor.ranking import prior
 from doctor.subjects.program import Program, Run
-from doctor.trials import statistics
-from doctor.trials.statistics import Comparison
+from doctor.trials import rates, statistics
+from doctor.trials.arms import Arms, Treatments, aligned
 from doctor.trials.treatments import (
     Experiment,
     ScaleLearningRate,
@@ -27,16 +25,27 @@ from doctor.trials.treatments import (
     Treatment,
 )
 
-_SEED_STRIDE = 1009
-_ARM_SECONDS = 15.0
+_EXPERIMENT_SECONDS = 15.0
+_MOST_CAUSES = 4  # causes that are cured one after the other, to look behind each
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A judged finding, and what was given to the arm that confirmed it."""
+
+    finding: Finding
+    treatments: Treatments = ()
 
 
 class Trials:
-    """The trials of one diagnosis. They share the control arms, and stop when their time is spent."""
+    """The trials of one diagnosis: the most probable cause is treated first, then the treated program is looked at
+    again. What is gone from it was a symptom; what is new was hidden, and is tried on top of the cures so far.
+    All trials share their arms, and none begins when their time is spent.
+    """
 
     def __init__(
         self,
-        program: Program | None,
+        program: Program,
         recording: Recording,
         settings: Settings,
         progress: Progress,
@@ -46,157 +55,114 @@ class Trials:
         self._settings = settings
         self._progress = progress
         self._recheck = recheck
-        self._steps = settings.confirm_steps or max(len(recording.of("step")), len(recording.of("backward")), 8)
-        self._steps = min(self._steps, settings.steps)
-        self._controls: dict[int, tuple[float, ...]] = {0: losses(recording)[: self._steps]}
+        made = max(len(recording.of("step")), len(recording.of("backward")), 8)
+        self._arms = Arms(program, recording, min(settings.confirm_steps or made, settings.steps), settings.jobs)
         self._deadline = time.monotonic() + settings.trial_budget_s
-        self._treated: Recording | None = None
+        self._cures: Treatments = ()
         self.count = 0
 
     def judge(self, findings: Sequence[Finding]) -> list[Finding]:
         """The findings with verdicts: causes confirmed or refuted, symptoms put under their cause."""
         judged = list(findings)
-        for index in sorted(range(len(judged)), key=lambda i: prior(judged[i])):
-            finding = judged[index]
-            if finding.caused_by is not None:
+        waiting = sorted(range(len(judged)), key=lambda i: prior(judged[i]))
+        while waiting:
+            index = waiting.pop(0)
+            if judged[index].caused_by is not None:
                 continue
-            if finding.treatment is None:
-                judged[index] = _demonstrated(finding)
+            outcome = self._judge(judged[index])
+            judged[index] = outcome.finding
+            if not outcome.treatments or len(self._cures) >= _MOST_CAUSES:
                 continue
-            if time.monotonic() > self._deadline:
-                judged[index] = _late(finding)
+            remaining = self._look_again(outcome.treatments)
+            if remaining is None:
                 continue
-            try:
-                judged[index] = self._try(finding, finding.treatment)
-            except DoctorError as failure:
-                judged[index] = finding.revised(effect=Effect(statistic="trial", note=str(failure)))
-            if judged[index].verdict is Verdict.CONFIRMED and self._treated is not None:
-                _put_symptoms_under(judged, index, self._recheck(self._treated))
+            _put_symptoms_under(judged, index, remaining)
+            self._cures = outcome.treatments
+            new = [_hidden_behind(f, judged[index]) for f in remaining if _is_new(f, judged)]
+            waiting += range(len(judged), len(judged) + len(new))
+            judged += new
+            waiting.sort(key=lambda i: prior(judged[i]))
         self._progress.finish()
         return judged
 
-    def _try(self, finding: Finding, treatment: Treatment) -> Finding:
+    def _judge(self, finding: Finding) -> _Outcome:
+        treatment = finding.treatment
+        if treatment is None:
+            return _Outcome(_demonstrated(finding))
+        if time.monotonic() > self._deadline:
+            return _Outcome(_late(finding))
         self.count += 1
-        self._treated = None
         self._progress.start(f"trial of {finding.rule}: {treatment.describe()}", None)
-        if isinstance(treatment, Experiment):
-            return self._experiment(finding, treatment)
-        if isinstance(treatment, SearchLearningRate):
-            return self._search(finding, treatment)
-        return self._compare(finding, treatment)
+        try:
+            if isinstance(treatment, Experiment):
+                return _Outcome(self._experiment(finding, treatment))
+            if isinstance(treatment, SearchLearningRate):
+                return self._search(finding, treatment)
+            return self._compare(finding, treatment)
+        except DoctorError as failure:
+            return _Outcome(finding.revised(effect=Effect(statistic="trial", note=str(failure))))
+
+    def _look_again(self, treatments: Treatments) -> list[Finding] | None:
+        recording = self._arms.get([(treatments, 0)], observed=[treatments])[0].recording
+        return None if recording is None else self._recheck(recording)
 
     # -- training trials ----------------------------------------------------------------------------------------
 
-    def _compare(self, finding: Finding, treatment: Treatment, suggestion: str | None = None) -> Finding:
+    def _compare(self, finding: Finding, treatment: Treatment, response: tuple[Rate, ...] = ()) -> _Outcome:
+        base, treated = self._cures, (*self._cures, treatment)
         seeds = range(self._settings.confirm_seeds)
-        wanted: list[tuple[int, Treatment | None]] = [(0, treatment)]
-        for seed in seeds:
-            if seed:
-                wanted.append((seed, treatment))
-            if seed not in self._controls:
-                wanted.append((seed, None))
-        curves = self._arms(wanted)
-        for (seed, applied), curve in curves.items():
-            if applied is None:
-                self._controls[seed] = curve
-        return self._concluded(finding, treatment, {seed: curves[seed, treatment] for seed in seeds}, suggestion)
-
-    def _concluded(
-        self, finding: Finding, treatment: Treatment, treated: dict[int, tuple[float, ...]], suggestion: str | None
-    ) -> Finding:
         worst = isinstance(treatment, ShuffleData)
-        pairs = [statistics.compare(self._controls[seed], curve, worst) for seed, curve in treated.items()]
-        known = [pair for pair in pairs if pair is not None]
-        outcome = statistics.verdict(known)
+        # The first seed alone may tell that the cure is none; the other control serves every later trial.
+        self._arms.get([(treated, 0), *((base, seed) for seed in seeds)], observed=[treated])
+        pairs = []
+        for seed in seeds:
+            control, arm = self._arms.get([(base, seed), (treated, seed)])
+            comparison = statistics.compare(*aligned(control, arm), worst)
+            if comparison is not None:
+                pairs.append(comparison)
+                if comparison.worse:
+                    break
+        control, arm = self._arms.get([(base, 0), (treated, 0)])
+        without, with_cure = aligned(control, arm)
+        outcome = statistics.verdict(pairs)
         effect = Effect(
             statistic=statistics.WORST_QUARTER if worst else statistics.STATISTIC,
-            control=_mean(pair.control for pair in known),
-            treated=_mean(pair.treated for pair in known),
-            size=_mean(pair.gain for pair in known),
-            seeds=len(known),
-            agreeing=sum(pair.better for pair in known),
-            steps=len(treated[0]),
-            control_curve=self._controls[0],
-            treated_curve=treated[0],
-            suggestion=suggestion,
-            note=None if known else "too few steps to compare",
+            control=_mean([pair.control for pair in pairs]),
+            treated=_mean([pair.treated for pair in pairs]),
+            size=_mean([pair.gain for pair in pairs]),
+            seeds=len(pairs),
+            agreeing=sum(pair.better for pair in pairs),
+            steps=len(with_cure),
+            control_curve=without,
+            treated_curve=with_cure,
+            rates=response,
+            suggestion=rates.suggestion(response) if response and outcome is Verdict.CONFIRMED else None,
+            note=None if pairs else "too few steps to compare",
         )
-        return _with_verdict(finding, outcome, effect)
+        return _Outcome(_with_verdict(finding, outcome, effect), treated if outcome is Verdict.CONFIRMED else ())
 
-    def _search(self, finding: Finding, treatment: SearchLearningRate) -> Finding:
-        rates = [ScaleLearningRate(factor=factor) for factor in treatment.factors]
-        curves = self._arms([(0, rate) for rate in rates], keep=False)
-        scored: list[tuple[float, ScaleLearningRate, Comparison]] = []
-        for rate in rates:
-            comparison = statistics.compare(self._controls[0], curves[0, rate])
-            if comparison is not None and math.isfinite(comparison.treated):
-                scored.append((comparison.treated, rate, comparison))
-        if not scored:
-            return self._concluded(finding, treatment, {0: ()}, None)
-        best_level, best, comparison = min(scored, key=lambda entry: entry[0])
+    def _search(self, finding: Finding, search: SearchLearningRate) -> _Outcome:
         value = finding.measured.get("learning_rate")
-        rate_now = value.value if value is not None and isinstance(value.value, float | int) else None
-        start = curves[0, best][0]
-        sane = [r.factor for level, r, _ in scored if level <= best_level + 0.25 * max(start - best_level, 0.0)]
-        suggestion = f"learning rate x {best.factor:g}"
-        if rate_now is not None:
-            low, high = min(sane) * rate_now, max(sane) * rate_now
-            suggestion = f"lr {rate_now * best.factor:.3g} (sane range {low:.3g} to {high:.3g})"
-        if not comparison.better:
-            return self._concluded(finding, best, {0: curves[0, best]}, None)
-        return self._compare(finding, best, suggestion)
-
-    def _arms(
-        self, wanted: Sequence[tuple[int, Treatment | None]], keep: bool = True
-    ) -> dict[tuple[int, Treatment | None], tuple[float, ...]]:
-        """Run arms, several at once where the program allows it; their loss curves."""
-        assert self._program is not None
-        program = self._program
-        jobs = min(self._settings.jobs, len(wanted)) if program.parallel else 1
-        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-
-        def arm(seed: int, treatment: Treatment | None) -> tuple[float, ...]:
-            observed = keep and seed == 0 and treatment is not None
-            recording = program.run(
-                Run(
-                    self._steps,
-                    treatments=(treatment,) if treatment else (),
-                    seed_offset=seed * _SEED_STRIDE,
-                    light=not observed,
-                    soft_seconds=_ARM_SECONDS,
-                    threads=threads,
-                )
-            )
-            if observed:
-                self._treated = recording
-            return losses(recording)[: self._steps]
-
-        with ThreadPoolExecutor(jobs) as pool:
-            curves = list(pool.map(lambda pair: arm(*pair), wanted))
-        return dict(zip(wanted, curves, strict=True))
+        now = float(value.value) if value is not None and isinstance(value.value, float | int) else None
+        response = rates.response(self._arms, self._cures, search, now)
+        best = next((rate.factor for rate in response if rate.best and rate.loss is not None), 1.0)
+        if best == 1.0:
+            effect = Effect(statistic=statistics.STATISTIC, rates=response, note="no other rate trains better")
+            return _Outcome(_with_verdict(finding, Verdict.REFUTED, effect))
+        scale = ScaleLearningRate(factor=best)
+        return self._compare(finding.revised(treatment=scale), scale, response)
 
     # -- experiments --------------------------------------------------------------------------------------------
 
     def _experiment(self, finding: Finding, treatment: Experiment) -> Finding:
-        assert self._program is not None
-        recording = self._program.run(Run(self._steps, treatments=(treatment,), soft_seconds=_ARM_SECONDS))
+        run = Run(self._arms.steps, treatments=(*self._cures, treatment), soft_seconds=_EXPERIMENT_SECONDS)
+        recording = self._program.run(run)
         for note in recording.end.get("treatments", ()):
             if note.get("kind") == treatment.kind:
                 known = {key: value for key, value in note.items() if key in Effect.model_fields}
                 return _with_verdict(finding, Verdict(note["outcome"]), Effect(**known))
         nothing = Effect(statistic=treatment.describe(), note="the experiment could not be made")
         return _with_verdict(finding, Verdict.INCONCLUSIVE, nothing)
-
-
-def losses(recording: Recording) -> tuple[float, ...]:
-    """The loss by optimizer step of the first optimizer; by backward where nothing is stepped. Missing ones are NaN."""
-    steps = recording.of("step")
-    if steps:
-        first = steps[0]["optimizer"]
-        known = [event["loss"] for event in steps if event["optimizer"] == first]
-        if any(loss is not None for loss in known):
-            return tuple(math.nan if loss is None else float(loss) for loss in known)
-    return tuple(math.nan if e["loss"] is None else float(e["loss"]) for e in recording.of("backward"))
 
 
 def _with_verdict(finding: Finding, outcome: Verdict, effect: Effect) -> Finding:
@@ -223,6 +189,16 @@ def _late(finding: Finding) -> Finding:
     return finding.revised(effect=note, severity=severity)
 
 
+def _is_new(finding: Finding, judged: Sequence[Finding]) -> bool:
+    known = {other.rule for other in judged}
+    return finding.level is not Severity.INFO and finding.rule not in known
+
+
+def _hidden_behind(finding: Finding, cause: Finding) -> Finding:
+    behind = Related(location=cause.location, message=f"seen once {cause.rule} {cause.name} was cured")
+    return finding.revised(related=(*finding.related, behind))
+
+
 def _put_symptoms_under(judged: list[Finding], cause: int, remaining: Sequence[Finding]) -> None:
     """What the treatment made vanish was a symptom of what it treats."""
     still = {finding.rule for finding in remaining}
@@ -234,6 +210,5 @@ def _put_symptoms_under(judged: list[Finding], cause: int, remaining: Sequence[F
         judged[index] = finding.revised(caused_by=cause)
 
 
-def _mean(values: object) -> float | None:
-    known = [value for value in values if isinstance(value, float)]  # type: ignore[attr-defined]
-    return fmean(known) if known else None
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
