@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from doctor.evidence.base import Source
 from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
 from doctor.findings import Finding, Location, Measure, Related, Severity
@@ -67,13 +68,8 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
         return
     nonlinear = any(op.name in _NONLINEAR and op.grad_enabled for op in tape.first.forward if op.name != "_softmax")
     modules = tuple(dict.fromkeys(pair.first.module for pair in pairs if pair.first.module))
-    place = pairs[0].second.source or pairs[0].first.source
     names = [f"{pair.first.module or pair.first.name} -> {pair.second.module or pair.second.name}" for pair in pairs]
-    created = tree.module(pairs[0].first.module) if tree and pairs[0].first.module else None
-    related: tuple[Related, ...] = ()
-    if created is not None and created.created is not None:
-        at = Location(path=created.created.path, line=created.created.line, module=created.path)
-        related = (Related(location=at, message="the first of the layers is made here"),)
+    place, related = _places(pairs[0], tree)
     yield Finding(
         message=f"{len(names)} pairs of layers have no activation between them: {', '.join(names[:3])}"
         + ("" if nonlinear else "; the whole model is linear"),
@@ -87,6 +83,24 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
         related=related,
         demonstrated=None if nonlinear else "no operation on the taped step is nonlinear but the loss",
     )
+
+
+def _places(pair: _Pair, tree: ModuleTree | None) -> tuple[Source | None, tuple[Related, ...]]:
+    """Where the activation is missing: in the definition of a Sequential, else where the second layer is called."""
+    called = pair.second.source or pair.first.source
+    first, second = ((tree.module(op.module) if tree and op.module else None) for op in (pair.first, pair.second))
+    parent = pair.second.module.rpartition(".")[0]
+    container = tree.module(parent) if tree else None
+    together = container is not None and container.kind == "Sequential"
+    if together and second and second.created and pair.first.module.rpartition(".")[0] == parent:
+        return second.created, _related(called, "the layers are called here", pair.second.module)
+    return called, _related(first.created if first else None, "the first of the layers is made here", pair.first.module)
+
+
+def _related(place: Source | None, message: str, module: str) -> tuple[Related, ...]:
+    if place is None:
+        return ()
+    return (Related(location=Location(path=place.path, line=place.line, module=module or None), message=message),)
 
 
 def _pairs(tape: Tape, limits: MissingActivationLimits) -> Iterator[_Pair]:
@@ -115,10 +129,16 @@ def _map_before(tape: Tape, tensor: TensorNote) -> Op | None:
             return None
         if producer.name in _MAPS and _data(tape, producer) is not None:
             return producer
-        if producer.name not in _SHAPE_ONLY or not producer.inputs:
+        if not producer.inputs or (producer.name not in _SHAPE_ONLY and not _drops_out(tape, producer)):
             return None
         tensor = producer.inputs[0]
     return None
+
+
+def _drops_out(tape: Tape, op: Op) -> bool:
+    """Whether this is dropout: a product with a scaled random mask."""
+    mask = tape.producer(op.inputs[1].id) if op.name == "mul" and len(op.inputs) == 2 else None
+    return op.name == "native_dropout" or (mask is not None and mask.name in ("div", "bernoulli"))
 
 
 def _data(tape: Tape, op: Op) -> TensorNote | None:

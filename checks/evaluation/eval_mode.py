@@ -49,6 +49,8 @@ def missing_eval_mode(log: EvaluationLog, limits: EvalModeLimits) -> Iterator[Fi
             continue
         if place.during_training_window or place.source is None:
             continue
+        if log.training_source is None and place.grad_enabled:
+            continue  # no forward led to a backward: this may well be the training that does not work
         layers = ", ".join(place.mode_sensitive[:3]) + (" ..." if len(place.mode_sensitive) > 3 else "")
         yield Finding(
             message=f"{place.train_mode} of {place.forwards} evaluation forwards ran in training mode with {layers}",

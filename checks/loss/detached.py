@@ -64,7 +64,8 @@ def non_differentiable_loss(graph: LossGraph, run: ProgramRun | None, limits: De
     ## References
     PyTorch documentation, "Autograd mechanics".
     """
-    cut = max(graph.cuts, key=lambda found: len(found.lost), default=None)
+    # The last of the widest: operations above it keep detached copies of their results for their own derivative.
+    cut = max(reversed(graph.cuts), key=lambda found: len(found.lost), default=None)
     crash = run.crash if run else None
     if crash is not None and "does not require grad and does not have a grad_fn" in crash.message:
         yield _finding("backward fails: the loss has no gradient function", cut, crash.source, 0, len(graph.trainable))

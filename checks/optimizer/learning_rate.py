@@ -21,6 +21,8 @@ class TooHighLimits(Limits):
     rise: float = 1.5  # last level of the loss over the first
     peak: float = 2.5  # highest loss over the first, by a program whose largest update ratio was above the limit below
     largest_ratio: float = 0.03
+    lost_peak: float = 5.0  # the same for a loss that came down again since: it lost everything at first
+    lost_ratio: float = 0.5
     progress: float = 0.05  # a loss that fell by more than this share of its level is making progress
 
 
@@ -97,7 +99,9 @@ def _too_high(
     if game:
         return None
     stalled = last > (1 - limits.progress) * first
-    if peak > limits.peak * first and largest > limits.largest_ratio and last > 0.6 * first:
+    leap = limits.peak if last > 0.6 * first else limits.lost_peak
+    ratio_of_leap = limits.largest_ratio if last > 0.6 * first else limits.lost_ratio
+    if peak > leap * first and largest > ratio_of_leap:
         return f"the loss leaps to {peak:.4g} from {first:.4g}"
     if stalled and ratio > limits.update_ratio:
         return (

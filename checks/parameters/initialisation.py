@@ -93,7 +93,7 @@ def symmetric_init(tree: ModuleTree, limits: SymmetricLimits) -> Iterator[Findin
         and p.shape[0] >= limits.min_units
         and p.equal_units
         and p.zero_share < 1.0
-        and (p.still_equal_units or p.std == 0.0)
+        and (p.still_equal_units or p.std <= 1e-6 * abs(p.mean))  # a constant, but for rounding
         and p.optimizer is not None
     ]
     if equal:

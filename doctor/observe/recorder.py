@@ -213,7 +213,8 @@ class Recorder:
             callback(losses)
         if sampled:
             retain = bool(kwargs.get("retain_graph") or kwargs.get("create_graph"))
-            self._walk(losses, line, value, retain)
+            with self.taping.quiet():
+                self._walk(losses, line, value, retain)
         else:
             self.batches.forget_entries()
         self.loaders.note_backward()
