@@ -118,10 +118,14 @@ class Recorder:
             sources=self.sources,
             compiled=self.compiled,
             notes=self.notes,
-            seconds=time.monotonic() - self._started,
+            seconds=self.elapsed(),
             **fields,
         )
         self.stream.close()
+
+    def elapsed(self) -> float:
+        """Seconds since the program began."""
+        return time.monotonic() - self._started
 
     # -- modules ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,60 @@
+"""Samples that the program trains on, kept to train a reference model on them after the program has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from doctor.observe import reference
+from doctor.observe.watch import Watch
+
+_MOST_SAMPLES = 1200
+_MOST_ELEMENTS = 4_000_000
+_LOSSES = ("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+           "binary_cross_entropy_with_logits")  # fmt: skip
+
+
+class SampleWatch(Watch):
+    """Pairs of the first input of a training call and the target of the loss that follows it."""
+
+    def install(self) -> None:
+        """Listen to losses."""
+        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._input: torch.Tensor | None = None
+        self._samples = self._elements = 0
+        for name in _LOSSES:
+            self.recorder.patches.wrap(nn.functional, name, self._loss)
+
+    def before_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Remember what the model is called with."""
+        found = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+        self._input = found[0] if found and module.training else None
+
+    def _loss(self, original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._input is not None and isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
+            self.guarded(self._keep)(target)
+        return original(input, target, *args, **kwargs)
+
+    def _keep(self, target: torch.Tensor) -> None:
+        x, self._input = self._input, None
+        if x is None or x.dim() < 2 or not target.dim() or len(x) != len(target) or x.requires_grad:
+            return
+        if self._samples >= _MOST_SAMPLES or self._elements + x.numel() > _MOST_ELEMENTS or x.is_complex():
+            return
+        if self._pairs and (x.shape[1:] != self._pairs[0][0].shape[1:] or target.dim() != self._pairs[0][1].dim()):
+            return  # sequences of other lengths: the reference model wants one shape
+        self._samples += len(x)
+        self._elements += x.numel()
+        self._pairs.append((x.detach().clone(), target.detach().clone()))
+
+    def finish(self) -> None:
+        """Train the reference model."""
+        if not self._pairs or self.recorder.step < 8:
+            return
+        inputs = torch.cat([x for x, _ in self._pairs]).cpu()
+        targets = torch.cat([y for _, y in self._pairs]).cpu()
+        found = reference.assess(inputs, targets, min(2.5, 0.25 * self.recorder.elapsed()))
+        if found is not None:
+            self.recorder.stream.emit("reference", **found)
