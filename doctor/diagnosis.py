@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from doctor import config, probes, registry
 from doctor.config import Settings
+from doctor.evidence.base import Evidence
 from doctor.evidence.program_run import ProgramRun
 from doctor.evidence.recording import Recording
+from doctor.evidence.reference_run import ReferenceRun
 from doctor.evidence.training_trace import TrainingTrace
 from doctor.observe.plan import DEFAULT_SOFT_SECONDS
 from doctor.progress import Progress, SilentProgress
 from doctor.ranking import ranked
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.program import Program, Run, script_program
+from doctor.trials.differential import Differential
 from doctor.trials.trial import Trials
+
+_E = TypeVar("_E", bound=Evidence)
 
 if TYPE_CHECKING:
     from doctor.findings import Finding
@@ -81,12 +86,27 @@ def _examine(
     started = time.monotonic()
     rules = _rules(settings)
     findings, skipped = check(recording, rules, settings)
-    trials = 0
-    if settings.confirm and program is not None and findings:
+    trials, differential = 0, None
+    evidence = probes.gather([recording], [TrainingTrace, ReferenceRun])
+    if settings.confirm and program is not None and (findings or _stands_still(evidence)):
         with program.prepared(recording) as prepared:
             trial = Trials(prepared, recording, settings, progress, lambda other: check(other, rules, settings)[0])
-            findings, trials = trial.judge(findings), trial.count
-    return _report(recording, rules, ranked(findings), skipped, trials, target, arguments, started)
+            if _stands_still(evidence):
+                differential = trial.differentiate(_known(evidence, ReferenceRun))
+            findings = trial.judge(findings, differential.side if differential else "unknown")
+            trials = trial.count
+    side = differential.side if differential else "unknown"
+    return _report(recording, rules, ranked(findings, side), skipped, trials, differential, target, arguments, started)
+
+
+def _known(found: probes.Found, kind: type[_E]) -> _E | None:
+    have = found[kind]
+    return have if isinstance(have, kind) else None
+
+
+def _stands_still(found: probes.Found) -> bool:
+    trace = _known(found, TrainingTrace)
+    return trace is not None and trace.stands_still()
 
 
 def check(recording: Recording, rules: Iterable[Rule], settings: Settings) -> tuple[list[Finding], list[Skip]]:
@@ -108,6 +128,7 @@ def _report(
     findings: tuple[Finding, ...],
     skipped: list[Skip],
     trials: int,
+    differential: Differential | None,
     target: str,
     arguments: tuple[str, ...],
     started: float,
@@ -131,7 +152,7 @@ def _report(
         ),
         summary=summarise(findings, unlooked, fine, round(seconds, 2), trials),
         findings=findings,
-        evidence={"trace": _trace(recording)},
+        evidence={"trace": _trace(recording)} | ({"differential": differential.model_dump()} if differential else {}),
         skipped=unlooked,
         fine=fine,
         notes=tuple(registry.warnings),

@@ -12,6 +12,8 @@ _SYMPTOMS = frozenset(
 )
 # Large gradients at the start make a sane learning rate look too high, and numbers overflow; not the other way round.
 _CONSEQUENCES = frozenset({"lr-too-high", "lr-too-low"})
+# On which side of the differential diagnosis a family stands; gradients and evaluation may be on any.
+_SIDES = {"data": "data", "architecture": "model", "loss": "model", "parameters": "model", "optimizer": "optimizer"}
 _VERDICTS = {Verdict.CONFIRMED: 0, Verdict.UNTESTED: 1, Verdict.INCONCLUSIVE: 2, Verdict.REFUTED: 3}
 
 
@@ -24,7 +26,13 @@ def prior(finding: Finding) -> tuple[int, int, int]:
     return (crash if finding.level is Severity.ERROR else 1, finding.level.rank, kind)
 
 
-def _order(finding: Finding, symptoms: int) -> tuple[float, ...]:
+def off_side(finding: Finding, side: str) -> bool:
+    """Whether the differential diagnosis puts the fault on another side than this finding's."""
+    own = _SIDES.get(finding.family)
+    return side in _SIDES.values() and own is not None and own != side
+
+
+def _order(finding: Finding, symptoms: int, side: str) -> tuple[float, ...]:
     verdict = _VERDICTS[finding.verdict]
     if finding.verdict is Verdict.UNTESTED and finding.demonstrated:
         verdict = 0
@@ -34,17 +42,21 @@ def _order(finding: Finding, symptoms: int) -> tuple[float, ...]:
         prior(finding)[0],
         verdict,
         finding.name in _SYMPTOMS,
+        off_side(finding, side),
         finding.level.rank,
         -symptoms,
         prior(finding)[2],
     )
 
 
-def ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Causes in order, each followed by its symptoms; `caused_by` follows the new places."""
+def ranked(findings: Sequence[Finding], side: str = "unknown") -> tuple[Finding, ...]:
+    """Causes in order, each followed by its symptoms; `caused_by` follows the new places.
+
+    `side` is what the differential diagnosis says.
+    """
     order = sorted(
         (i for i, finding in enumerate(findings) if finding.caused_by is None),
-        key=lambda i: _order(findings[i], sum(other.caused_by == i for other in findings)),
+        key=lambda i: _order(findings[i], sum(other.caused_by == i for other in findings), side),
     )
     places: list[int] = []
     for cause in order:

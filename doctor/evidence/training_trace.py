@@ -69,6 +69,13 @@ class TrainingTrace(Evidence):
         count = min(len(losses), max(3, round(len(losses) * share)))
         return fmean(losses[:count] if first else losses[-count:])
 
+    def stands_still(self, progress: float = 0.02) -> bool:
+        """Whether one optimizer trains and its loss has not fallen by this share of its level (at least 12 steps)."""
+        if len(self.optimizers) != 1 or len(self.losses()) < 12:
+            return False
+        first, last = self.loss_level(self.optimizers[0], True), self.loss_level(self.optimizers[0], False)
+        return first is not None and last is not None and not first - last >= progress * abs(first)
+
     def typical_update_ratio(self, optimizer: int) -> float | None:
         """Median update ratio over an optimizer's steps."""
         ratios = [step.update_ratio for step in self.of(optimizer) if step.update_ratio is not None]

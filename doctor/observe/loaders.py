@@ -21,6 +21,7 @@ class LoaderWatch:
         self._index: dict[int, int] = {}
         self._last: int | None = None
         self.on_created: Any = None
+        self.on_batch: Any = None
 
     def install(self) -> None:
         """Put the hooks in place."""
@@ -63,6 +64,8 @@ class LoaderWatch:
                 raise StopIteration
             iterator._doctor_late += 1
         batch = original(iterator)
+        if self.on_batch is not None:
+            batch = self.on_batch(index, batch)
         iterator._doctor_batches += 1
         if index is not None:
             self.records[index]["batches"] += 1

@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -183,9 +184,22 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         symptoms = f", {summary.symptoms} symptom{'s' * (summary.symptoms != 1)}" if summary.symptoms else ""
         ran = f"{summary.rules_run} rules run, {summary.rules_fine} fine{skipped}"
         lines.append(f"{causes}{symptoms} · {ran} · {run}")
+    differential = report.evidence.get("differential")
+    if differential:
+        side = differential["side"]
+        place = {"none": "no side in particular", "unknown": "an unknown side"}.get(side, f"the side of the {side}")
+        lines.append(f"differential diagnosis: the fault is on {place}: {differential['reason']}")
+        if verbose:
+            lines += [
+                f"  {_holds(answer)} {answer['question']} ({answer['measured']})" for answer in differential["answers"]
+            ]
     if subject.outcome in ("timeout", "killed"):
         lines.append(f"note: {subject.ending}; the report covers what was seen until then")
     lines += [f"note: {note}" for note in report.notes]
     if verbose:
         lines += [f"skipped {skip.rule}: {skip.reason}" for skip in report.skipped]
     return lines
+
+
+def _holds(answer: dict[str, Any]) -> str:
+    return {True: "yes", False: "no "}.get(answer["holds"], "?  ")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from doctor.evidence.recording import Recording
 from doctor.subjects.program import Program, Run
@@ -23,18 +24,22 @@ _LEAST_STEPS = 24
 
 @dataclass(frozen=True)
 class Arm:
-    """One run: the loss by step, and whether time ended it before its last step. A crash is no such end."""
+    """One run: the loss by step, whether time ended it before its last step (a crash is no such end), and what the
+    interventions noted.
+    """
 
     curve: tuple[float, ...]
     cut: bool = False
     recording: Recording | None = field(default=None, compare=False)
+    notes: tuple[dict[str, Any], ...] = field(default=(), compare=False)
 
     @staticmethod
     def of(recording: Recording, steps: int, keep: bool = False) -> Arm:
         """The arm that a recording shows."""
         curve = losses(recording)[:steps]
         cut = recording.end.get("outcome") == "budget" and len(curve) < steps
-        return Arm(curve, cut, recording if keep else None)
+        notes = tuple(recording.end.get("treatments", ()))
+        return Arm(curve, cut, recording if keep else None, notes)
 
 
 def aligned(control: Arm, treated: Arm) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,12 +10,14 @@ from statistics import fmean
 from doctor.config import Settings
 from doctor.errors import DoctorError
 from doctor.evidence.recording import Recording
+from doctor.evidence.reference_run import ReferenceRun
 from doctor.findings import Effect, Finding, Rate, Related, Severity, Verdict
 from doctor.progress import Progress
-from doctor.ranking import prior
+from doctor.ranking import off_side, prior
 from doctor.subjects.program import Program, Run
 from doctor.trials import rates, statistics
 from doctor.trials.arms import Arms, Treatments, aligned
+from doctor.trials.differential import Differential, differentiate
 from doctor.trials.treatments import (
     Experiment,
     ScaleLearningRate,
@@ -61,10 +63,22 @@ class Trials:
         self._cures: Treatments = ()
         self.count = 0
 
-    def judge(self, findings: Sequence[Finding]) -> list[Finding]:
-        """The findings with verdicts: causes confirmed or refuted, symptoms put under their cause."""
+    def differentiate(self, reference: ReferenceRun | None) -> Differential:
+        """On which side the fault is."""
+        self._progress.start("differential diagnosis: data, model or optimizer", None)
+        return differentiate(self._arms, reference)
+
+    def judge(self, findings: Sequence[Finding], side: str = "unknown") -> list[Finding]:
+        """The findings with verdicts: causes confirmed or refuted, symptoms put under their cause.
+
+        `side` is what the differential diagnosis says: what stands on it is tried first.
+        """
+
+        def order(index: int) -> tuple[int, ...]:
+            return (*prior(judged[index]), off_side(judged[index], side))
+
         judged = list(findings)
-        waiting = sorted(range(len(judged)), key=lambda i: prior(judged[i]))
+        waiting = sorted(range(len(judged)), key=order)
         while waiting:
             index = waiting.pop(0)
             if judged[index].caused_by is not None:
@@ -81,7 +95,7 @@ class Trials:
             new = [_hidden_behind(f, judged[index]) for f in remaining if _is_new(f, judged)]
             waiting += range(len(judged), len(judged) + len(new))
             judged += new
-            waiting.sort(key=lambda i: prior(judged[i]))
+            waiting.sort(key=order)
         self._progress.finish()
         return judged
 
