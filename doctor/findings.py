@@ -34,6 +34,22 @@ class Verdict(enum.StrEnum):
     UNTESTED = "untested"
 
 
+class Nature(enum.StrEnum):
+    """What a rule tells: what ended the program, a mistake that can be edited away, a condition of the model that some
+    mistake leads to, or how the training comes out. What is further down the list explains less.
+    """
+
+    CRASH = "crash"
+    MISTAKE = "mistake"
+    CONDITION = "condition"
+    OUTCOME = "outcome"
+
+    @property
+    def rank(self) -> int:
+        """0 for a crash: smaller explains more."""
+        return list(Nature).index(self)
+
+
 class Frozen(BaseModel):
     """Immutable record with no unknown fields."""
 
@@ -111,7 +127,7 @@ class Finding(Frozen):
     """One fault found.
 
     A check fills the first group of fields; the registry adds what the rule declares (`rule`, `name`, `faults`,
-    `family`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`.
+    `family`, `nature`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`.
     """
 
     message: str
@@ -129,6 +145,7 @@ class Finding(Frozen):
     name: str = ""
     faults: tuple[str, ...] = ()
     family: str = ""
+    nature: Nature = Nature.MISTAKE
     verdict: Verdict = Verdict.UNTESTED
     effect: Effect | None = None
     caused_by: int | None = None
