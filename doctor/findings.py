@@ -106,7 +106,8 @@ class Effect(Frozen):
     """Outcome of a trial in numbers.
 
     `control` and `treated` are the compared quantity without and with the treatment (for a training trial:
-    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed, and `rates` is the learning rate's response where it was searched.
+    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed, and
+    `rates` is the learning rate's response where it was searched. `on_top_of` are cures that both arms had.
     """
 
     statistic: str
@@ -119,6 +120,7 @@ class Effect(Frozen):
     control_curve: tuple[float, ...] = ()
     treated_curve: tuple[float, ...] = ()
     rates: tuple[Rate, ...] = ()
+    on_top_of: tuple[str, ...] = ()
     suggestion: str | None = None
     note: str | None = None
 
