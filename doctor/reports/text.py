@@ -179,7 +179,9 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         skipped = f", {summary.rules_skipped} skipped ({told if verbose or not report.healthy else '-v says why'})"
     lines = []
     if report.healthy:
-        head = paint(f"{subject.target}: healthy", fg="green", bold=True)
+        still = "differential" in report.evidence  # asked only of a program whose loss stands still
+        words, tone = ("no fault proven, but its loss stands still", "yellow") if still else ("healthy", "green")
+        head = paint(f"{subject.target}: {words}", fg=tone, bold=True)
         lines.append(f"{head} · {total} rules, {summary.rules_run} ran{skipped} · {run}")
     else:
         causes = f"{summary.root_causes} root cause{'s' * (summary.root_causes != 1)}"
