@@ -17,6 +17,7 @@ from doctor.trials.treatments.source import RunEdited
 
 GONE = "whether the finding is still made on the patched program"
 _MOST_TRIED = 3  # patches of one finding
+_LEAST_FALL = 0.02  # of a loss, where no control has one to compare with
 _VERDICTS = (Verdict.CONFIRMED, Verdict.INCONCLUSIVE, Verdict.UNTESTED, Verdict.REFUTED)
 
 
@@ -108,9 +109,13 @@ def _edited(texts: dict[str, str]) -> Treatments:
 
 
 def _falls(curve: tuple[float, ...]) -> bool:
-    """Whether a loss is lower in its last third than at its start."""
+    """Whether a loss is clearly lower in its last third than at its start."""
     tail = curve[-max(3, len(curve) // 3) :]
-    return len(curve) >= 6 and all(map(math.isfinite, tail)) and fmean(tail) < fmean(curve[:2])
+    return (
+        len(curve) >= 6
+        and all(map(math.isfinite, tail))
+        and fmean(tail) < fmean(curve[:2]) - _LEAST_FALL * abs(fmean(curve[:2]))
+    )
 
 
 def _failure(control: Arm, patched: Arm) -> str | None:
