@@ -71,7 +71,7 @@ def reduction_scale(
     factor = term.scale * (term.elements if term.reduction == "sum" else 1)
     ratio = trace.typical_update_ratio(record.index) or 0.0
     progress = _progress(trace, record)
-    if factor >= limits.scale and (progress is None or (progress < limits.progress and ratio > limits.large_update)):
+    if factor >= limits.scale and _suffers(progress, ratio, limits):
         what = f"summed over {term.elements} elements: {factor:.4g} times their mean"
         remedy = "use the mean (reduction='mean'), or divide the sum by the number of elements"
         place = term.source
@@ -89,16 +89,22 @@ def reduction_scale(
     yield _finding(term, what, remedy, factor, ratio, at(place), limits)
 
 
+def _suffers(progress: float | None, ratio: float, limits: ReductionLimits) -> bool:
+    """Whether the steps are too large: the loss rises, is lost, or stands under large steps."""
+    return progress is None or progress < 0 or (progress < limits.progress and ratio > limits.large_update)
+
+
 def _plain(log: OptimizerLog, trace: TrainingTrace) -> OptimizerRecord | None:
     stepping = [record for record in log.optimizers if record.index in trace.optimizers]
     return stepping[0] if len(stepping) == 1 and stepping[0].kind in _SCALED else None
 
 
 def _progress(trace: TrainingTrace, record: OptimizerRecord) -> float | None:
-    """Share of the first level by which the loss has fallen; None when it is no number any more."""
+    """Share of its beginning by which the loss has fallen; None when it is no number any more."""
     first, last = trace.loss_level(record.index, True), trace.loss_level(record.index, False)
     if first is None or last is None or not all(map(math.isfinite, trace.losses())):
         return None
+    first = min(first, trace.losses(record.index)[0])  # it may have leapt within the first few steps
     return (first - last) / max(abs(first), 1e-12)
 
 

@@ -24,6 +24,7 @@ _MOVES = frozenset({"t", "transpose", "permute"})
 _LAYERS = frozenset({"addmm", "convolution", "mm", "bmm"})
 _NOISE = frozenset({"randn", "randn_like", "normal", "normal_functional"})
 _DEPTH = 60
+_MOST_STEPS = 200  # a loss with more summands is not taken apart further
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def terms_of(tape: Tape) -> LossTerms:
     walk = _Walk(tape)
     if tape.loss is not None:
         walk.descend(tape.loss, 1, 1.0)
-    top = tape.producer(tape.loss) if tape.loss is not None else None
+    top = _maker(tape, tape.loss) if tape.loss is not None else None
     return LossTerms(
         terms=tuple(walk.terms),
         source=top.source if top else None,
@@ -107,6 +108,12 @@ def terms_of(tape: Tape) -> LossTerms:
         divided_by=tuple(walk.divisors),
         divided_source=walk.divided_source,
     )
+
+
+def _maker(tape: Tape, tensor: int) -> Op | None:
+    """The operation that made a tensor; None for what came into the step, also under another handle."""
+    op = tape.producer(tensor)
+    return None if op is None or any(note.id == tensor for note in op.inputs) else op
 
 
 class _Walk:
@@ -124,9 +131,9 @@ class _Walk:
 
     def descend(self, tensor: int, sign: int, scale: float, reduction: str = "", elements: int = 1) -> None:
         """Add the terms below this tensor."""
-        op = self.tape.producer(tensor)
+        op = _maker(self.tape, tensor)
         self._steps += 1
-        if op is None or self._steps > 2000:
+        if op is None or self._steps > _MOST_STEPS:
             return
         before = self._flip
         if sign < 0 and before is None:
@@ -155,7 +162,7 @@ class _Walk:
             for note in op.inputs:
                 self.descend(note.id, sign, scale, reduction, elements)
         elif name in _REDUCTIONS and op.inputs:
-            inner = self.tape.producer(op.inputs[0].id)
+            inner = _maker(self.tape, op.inputs[0].id)
             together = inner is not None and inner.name == "stack"
             kept = max(1, _count(op.outputs[0])) if op.outputs else 1
             if not reduction and not together:
@@ -184,7 +191,7 @@ class _Walk:
             self._leaf(op, 0, scale, reduction, elements)
 
     def _weighted(self, term: TensorNote, weight: TensorNote, sign: int, scale: float, reduction: str, n: int) -> None:
-        maker = self.tape.producer(weight.id)
+        maker = _maker(self.tape, weight.id)
         positive = maker is not None and maker.name in (
             "scatter",
             "one_hot",
@@ -221,7 +228,7 @@ class _Walk:
             self._add(name, op, sign, scale, reduction, elements)
 
     def _is_log(self, note: TensorNote) -> bool:
-        op = self.tape.producer(note.id)
+        op = _maker(self.tape, note.id)
         for _ in range(6):
             if op is None:
                 return False
@@ -229,7 +236,7 @@ class _Walk:
                 return True
             if op.name not in _SAME or not op.inputs:
                 return False
-            op = self.tape.producer(op.inputs[0].id)
+            op = _maker(self.tape, op.inputs[0].id)
         return False
 
     def _add(self, kind: str, op: Op, sign: int, scale: float, reduction: str, elements: int) -> None:
@@ -241,11 +248,11 @@ class _Walk:
         queue = [(loss, 1)]
         while queue and len(queue) < 500:
             tensor, sign = queue.pop(0)
-            op = self.tape.producer(tensor)
+            op = _maker(self.tape, tensor)
             if op is None or not op.inputs or not op.outputs:
                 continue
             scalar = _count(op.outputs[0]) == 1
-            stacked = self.tape.producer(op.inputs[0].id) if op.name in _REDUCTIONS else None
+            stacked = _maker(self.tape, op.inputs[0].id) if op.name in _REDUCTIONS else None
             if stacked is not None and stacked.name == "stack" and all(_count(note) == 1 for note in stacked.inputs):
                 queue += [(note.id, sign) for note in stacked.inputs]
             elif scalar and op.name in ("add", "sub", "rsub"):
@@ -267,7 +274,7 @@ class _Walk:
         known = self._numbers.get(tensor)
         if known is not None:
             return known
-        op = self.tape.producer(tensor)
+        op = _maker(self.tape, tensor)
         if op is None or op.name in _RANDOM or depth > _DEPTH:
             found: object = tensor
         elif op.name in _SAME and op.inputs and _count(op.inputs[0]) == _count(op.outputs[0]) and op.name not in _MOVES:
@@ -301,7 +308,7 @@ def _above(tape: Tape, loss: int) -> set[int]:
     found: set[int] = set()
     queue = [loss]
     while queue:
-        op = tape.producer(queue.pop())
+        op = _maker(tape, queue.pop())
         if op is not None and op.index not in found:
             found.add(op.index)
             queue.extend(note.id for note in op.inputs)
@@ -357,14 +364,14 @@ def _loose_samples(tape: Tape) -> Iterator[LooseSample]:
         raw = _origin_of_scale(tape, scale)
         if raw is None or not scale.requires_grad:
             continue
-        maker = tape.producer(raw.id)
+        maker = _maker(tape, raw.id)
         if _decoded(tape, op, inside) and _used_once(tape, raw, op, inside):
             yield LooseSample(op.source, maker.source if maker else None)
             return
 
 
 def _is_noise(tape: Tape, note: TensorNote) -> bool:
-    op = tape.producer(note.id)
+    op = _maker(tape, note.id)
     return op is not None and op.name in _NOISE and len(note.shape) >= 2
 
 
@@ -372,7 +379,7 @@ def _origin_of_scale(tape: Tape, note: TensorNote) -> TensorNote | None:
     """The log-variance (or raw scale) of a sample, as a layer gave it: exp or softplus stands between."""
     positive = False
     for _ in range(8):
-        op = tape.producer(note.id)
+        op = _maker(tape, note.id)
         if op is None or not op.inputs:
             return None
         if op.name in ("exp", "softplus", "sqrt", "sigmoid"):
