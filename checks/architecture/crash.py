@@ -177,7 +177,9 @@ def program_crash(run: ProgramRun) -> Iterator[Finding]:
     if crash is None or _explained(crash, _SHAPES) is not None:
         return
     if "does not require grad and does not have a grad_fn" in crash.message:
-        return  # LOS006 names the place where the graph ends
+        return  # LOS006 names the place where the graph ends, OPT016 what is frozen
+    if "specified number of total steps" in crash.message:
+        return  # OPT008
     known = _explained(crash, _OTHERS) or ("the program crashes", "mend the line named here")
     yield _finding(run, crash, *known)
 
