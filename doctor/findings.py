@@ -34,6 +34,22 @@ class Verdict(enum.StrEnum):
     UNTESTED = "untested"
 
 
+class Nature(enum.StrEnum):
+    """What a rule tells: what ended the program, a mistake that can be edited away, a condition of the model that some
+    mistake leads to, or how the training comes out. What is further down the list explains less.
+    """
+
+    CRASH = "crash"
+    MISTAKE = "mistake"
+    CONDITION = "condition"
+    OUTCOME = "outcome"
+
+    @property
+    def rank(self) -> int:
+        """0 for a crash: smaller explains more."""
+        return list(Nature).index(self)
+
+
 class Frozen(BaseModel):
     """Immutable record with no unknown fields."""
 
@@ -90,7 +106,8 @@ class Effect(Frozen):
     """Outcome of a trial in numbers.
 
     `control` and `treated` are the compared quantity without and with the treatment (for a training trial:
-    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed, and `rates` is the learning rate's response where it was searched.
+    mean loss over the last steps, averaged over the seeds); the curves are the losses by step at the first seed, and
+    `rates` is the learning rate's response where it was searched. `on_top_of` are cures that both arms had.
     """
 
     statistic: str
@@ -103,6 +120,7 @@ class Effect(Frozen):
     control_curve: tuple[float, ...] = ()
     treated_curve: tuple[float, ...] = ()
     rates: tuple[Rate, ...] = ()
+    on_top_of: tuple[str, ...] = ()
     suggestion: str | None = None
     note: str | None = None
 
@@ -111,7 +129,7 @@ class Finding(Frozen):
     """One fault found.
 
     A check fills the first group of fields; the registry adds what the rule declares (`rule`, `name`, `faults`,
-    `family`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`.
+    `family`, `nature`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`.
     """
 
     message: str
@@ -129,6 +147,7 @@ class Finding(Frozen):
     name: str = ""
     faults: tuple[str, ...] = ()
     family: str = ""
+    nature: Nature = Nature.MISTAKE
     verdict: Verdict = Verdict.UNTESTED
     effect: Effect | None = None
     caused_by: int | None = None

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from doctor.findings import Finding, Severity, Verdict
+from doctor.findings import Finding, Nature, Severity, Verdict
 
-# What only describes that training goes badly explains less than what names a mistake.
-_SYMPTOMS = frozenset(
-    {"lr-too-high", "lr-too-low", "vanishing-gradients", "exploding-gradients", "nan-gradients", "dead-relu"}
-)
-# Large gradients at the start make a sane learning rate look too high, and numbers overflow; not the other way round.
-_CONSEQUENCES = frozenset({"lr-too-high", "lr-too-low"})
 # On which side of the differential diagnosis a family stands; gradients and evaluation may be on any.
 _SIDES = {"data": "data", "architecture": "model", "loss": "model", "parameters": "model", "optimizer": "optimizer"}
 _VERDICTS = {Verdict.CONFIRMED: 0, Verdict.UNTESTED: 1, Verdict.INCONCLUSIVE: 2, Verdict.REFUTED: 3}
 
 
-def prior(finding: Finding) -> tuple[int, int, int]:
-    """Order before any trial: crashes and demonstrated facts, then named mistakes, then symptoms."""
-    crash = 0 if finding.rule.startswith("ARC001") or finding.name == "program-crash" else 1
-    kind = 2 if finding.name in _SYMPTOMS else (0 if finding.demonstrated else 1)
-    if finding.name in _CONSEQUENCES:
-        kind = 3
-    return (crash if finding.level is Severity.ERROR else 1, finding.level.rank, kind)
+def prior(finding: Finding) -> tuple[int, ...]:
+    """Order before any trial: crashes, then mistakes (those that were observed first), conditions, outcomes.
+
+    An observed rate or gradient may follow from a mistake, and a mistake never from them: it is cured first.
+    """
+    return (finding.nature.rank, finding.demonstrated is None, finding.level.rank)
 
 
 def off_side(finding: Finding, side: str) -> bool:
@@ -33,19 +26,20 @@ def off_side(finding: Finding, side: str) -> bool:
 
 
 def _order(finding: Finding, symptoms: int, side: str) -> tuple[float, ...]:
+    effect = finding.effect.size if finding.effect is not None and finding.effect.size is not None else 0.0
+    proven = finding.verdict is Verdict.CONFIRMED and effect > 0
     verdict = _VERDICTS[finding.verdict]
     if finding.verdict is Verdict.UNTESTED and finding.demonstrated:
         verdict = 0
-    info = finding.level is Severity.INFO
     return (
-        info,
-        prior(finding)[0],
-        verdict,
-        finding.name in _SYMPTOMS,
+        finding.level is Severity.INFO,
+        finding.nature is not Nature.CRASH,
+        Severity.ERROR.rank if proven else finding.level.rank,
         off_side(finding, side),
-        finding.level.rank,
+        finding.nature.rank,
+        verdict,
         -symptoms,
-        prior(finding)[2],
+        -effect,
     )
 
 

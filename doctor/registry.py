@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from doctor.errors import DeclarationError, DoctorError, Unavailable
 from doctor.evidence.base import Evidence
-from doctor.findings import Finding, Severity
+from doctor.findings import Finding, Nature, Severity
 from doctor.probes import Found, Need, needs
 
 ENTRY_POINT_GROUP = "doctor.checks"
@@ -45,6 +45,7 @@ class Rule:
     faq: tuple[str, ...]
     faults: tuple[str, ...]
     since: str
+    nature: Nature
     family: str
     function: CheckFunction
     path: str
@@ -101,11 +102,13 @@ def check(
     faq: str | tuple[str, ...] = (),
     faults: tuple[str, ...] | None = None,
     since: str = "0.1",
+    nature: Nature = Nature.MISTAKE,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check.
 
     `faq` names the cells of the FAQ's matrix that it serves, as `stage/question/aspect`
     (`tuning/gradients/duplicated`). `faults` are the labels of faults that it answers; by default its own name.
+    `nature` says how much it explains: what names a mistake is tried and ranked before what describes a condition.
     Raises DeclarationError when the code is taken.
     """
 
@@ -119,7 +122,7 @@ def check(
         family = Path(path).parent.name
         cells = (faq,) if isinstance(faq, str) else faq
         labels = (name,) if faults is None else faults
-        _rules[code] = Rule(code, name, severity, cells, labels, since, family, function, path, line)
+        _rules[code] = Rule(code, name, severity, cells, labels, since, nature, family, function, path, line)
         return function
 
     return register
@@ -251,5 +254,6 @@ def _declared(rule: Rule, finding: Finding) -> Finding:
         name=rule.name,
         faults=rule.faults,
         family=rule.family,
+        nature=rule.nature,
         severity=finding.severity or rule.severity,
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from doctor.evidence.program_run import Crash, ProgramRun
-from doctor.findings import Finding, Location, Measure, Related, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Related, Severity
 from doctor.registry import check
 
 _SHAPES: tuple[tuple[str, str, str], ...] = (
@@ -109,6 +109,7 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
     Severity.ERROR,
     faq="training/architecture/incorrect",
     faults=("shape-mismatch", "wrong-output-size"),
+    nature=Nature.CRASH,
 )
 def shape_mismatch(run: ProgramRun) -> Iterator[Finding]:
     """A layer or the loss gets a tensor of another shape than it is made for.
@@ -140,7 +141,7 @@ def shape_mismatch(run: ProgramRun) -> Iterator[Finding]:
             yield _finding(run, run.crash, *known)
 
 
-@check("ARC002", "program-crash", Severity.ERROR, faq="training/architecture/incorrect", faults=())
+@check("ARC002", "program-crash", Severity.ERROR, faq="training/architecture/incorrect", faults=(), nature=Nature.CRASH)
 def program_crash(run: ProgramRun) -> Iterator[Finding]:
     """The program ends with an exception.
 
@@ -187,6 +188,7 @@ def program_crash(run: ProgramRun) -> Iterator[Finding]:
     Severity.ERROR,
     faq="training/optimizer/missing",
     faults=("missing-step", "missing-backward"),
+    nature=Nature.CRASH,
 )
 def no_training(run: ProgramRun) -> Iterator[Finding]:
     """The program ended, or reached its time limit, without a single training step.

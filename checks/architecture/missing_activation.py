@@ -58,12 +58,12 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
     net = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
     ```
     ## When it is right
-    Projections of attention meet in a product; factorised embeddings, LoRA and bottlenecks are narrow in the middle;
+    Layers inside the models of libraries are left alone. Projections of attention meet in a product; factorised embeddings, LoRA and bottlenecks are narrow in the middle;
     maps with a norm layer or a residual sum between them are left alone.
     ## References
     Goodfellow et al., "Deep Learning" (2016), section 6.1; NeuraLint's MissingRelu.
     """
-    pairs = list(_pairs(tape.first, limits))
+    pairs = [pair for pair in _pairs(tape.first, limits) if _authored(pair, tree)]
     if not pairs:
         return
     nonlinear = any(op.name in _NONLINEAR and op.grad_enabled for op in tape.first.forward if op.name != "_softmax")
@@ -83,6 +83,12 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
         related=related,
         demonstrated=None if nonlinear else "no operation on the taped step is nonlinear but the loss",
     )
+
+
+def _authored(pair: _Pair, tree: ModuleTree | None) -> bool:
+    """Whether the user's own code put the layers one behind the other, and not a model of a library."""
+    known = [tree.module(op.module, op.root or 0) for op in pair if tree is not None and op.module]
+    return all(module is None or module.authored for module in known)
 
 
 def _places(pair: _Pair, tree: ModuleTree | None) -> tuple[Source | None, tuple[Related, ...]]:

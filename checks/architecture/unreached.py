@@ -99,7 +99,7 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
     unused = [p for p in unused if p.root in by_root and p.root in roots and not _called(tree, p)]
     if not unused:
         return
-    own = [p for p in unused if p.created is not None]
+    own = [p for p in unused if p.created is not None and _authored(tree, p)]
     shown = own or unused
     tops = list(dict.fromkeys(_topmost(tree, p) for p in shown))
     first = tree.module(tops[0], shown[0].root or 0)
@@ -123,6 +123,11 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
 def _called(tree: ModuleTree, parameter: ParameterRecord) -> bool:
     module = tree.module(parameter.module, parameter.root or 0)
     return module is not None and module.training_calls > 0
+
+
+def _authored(tree: ModuleTree, parameter: ParameterRecord) -> bool:
+    module = tree.module(parameter.module, parameter.root or 0)
+    return module is None or module.authored
 
 
 def _topmost(tree: ModuleTree, parameter: ParameterRecord) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.activation_stats import ActivationRecord, ActivationStats
 from doctor.evidence.op_tape import OpTape
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import Reinitialise, ReplaceActivation, Treatment
 
@@ -20,7 +20,7 @@ class DeadReluLimits(Limits):
     min_samples: int = 64
 
 
-@check("GRD004", "dead-relu", Severity.WARNING, faq="tuning/gradients/missing")
+@check("GRD004", "dead-relu", Severity.WARNING, faq="tuning/gradients/missing", nature=Nature.CONDITION)
 def dead_relu(units: ActivationStats, tape: OpTape | None, limits: DeadReluLimits) -> Iterator[Finding]:
     """Most units of a ReLU layer are zero for every sample and get no gradient.
 

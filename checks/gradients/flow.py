@@ -9,7 +9,7 @@ from statistics import fmean, median
 from doctor.evidence.activation_stats import ActivationStats
 from doctor.evidence.gradient_flow import GradientFlow
 from doctor.evidence.training_trace import TrainingTrace
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import ClipGradients, ReplaceActivation
 
@@ -33,7 +33,7 @@ class ExplodingLimits(Limits):
     spike: float = 10.0  # the largest of them, in medians
 
 
-@check("GRD001", "vanishing-gradients", Severity.WARNING, faq="tuning/gradients/incorrect")
+@check("GRD001", "vanishing-gradients", Severity.WARNING, faq="tuning/gradients/incorrect", nature=Nature.CONDITION)
 def vanishing_gradients(
     flow: GradientFlow, trace: TrainingTrace, units: ActivationStats | None, limits: VanishingLimits
 ) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def vanishing_gradients(
     )
 
 
-@check("GRD002", "exploding-gradients", Severity.ERROR, faq="tuning/gradients/incorrect")
+@check("GRD002", "exploding-gradients", Severity.ERROR, faq="tuning/gradients/incorrect", nature=Nature.CONDITION)
 def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits: ExplodingLimits) -> Iterator[Finding]:
     """Gradients are so large that single steps throw the parameters away.
 

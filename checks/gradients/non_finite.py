@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.gradient_flow import GradientFlow, NonFiniteOrigin
 from doctor.evidence.training_trace import TrainingTrace
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import check
 
 _CAUSES = {
@@ -27,7 +27,12 @@ _CAUSES = {
 
 
 @check(
-    "GRD003", "nan-gradients", Severity.ERROR, faq="tuning/gradients/incorrect", faults=("nan-gradients", "nan-params")
+    "GRD003",
+    "nan-gradients",
+    Severity.ERROR,
+    faq="tuning/gradients/incorrect",
+    faults=("nan-gradients", "nan-params"),
+    nature=Nature.CONDITION,
 )
 def nan_gradients(flow: GradientFlow | None, trace: TrainingTrace) -> Iterator[Finding]:
     """The loss or a gradient becomes NaN or infinite.

@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.training_trace import TrainingTrace
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import SearchLearningRate
 
@@ -39,6 +39,7 @@ class TooLowLimits(Limits):
     "lr-too-high",
     Severity.ERROR,
     faq=("tuning/learning rate/incorrect", "tuning/optimizer settings/incorrect"),
+    nature=Nature.OUTCOME,
 )
 def lr_too_high(log: OptimizerLog, trace: TrainingTrace, limits: TooHighLimits) -> Iterator[Finding]:
     """The learning rate throws the parameters about: the loss rises, leaps or stands still under large updates.
@@ -110,7 +111,7 @@ def _too_high(
     return None
 
 
-@check("OPT002", "lr-too-low", Severity.WARNING, faq="tuning/learning rate/incorrect")
+@check("OPT002", "lr-too-low", Severity.WARNING, faq="tuning/learning rate/incorrect", nature=Nature.OUTCOME)
 def lr_too_low(log: OptimizerLog, trace: TrainingTrace, limits: TooLowLimits) -> Iterator[Finding]:
     """The learning rate is so small that training stands still.
 

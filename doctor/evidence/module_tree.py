@@ -18,7 +18,8 @@ class ModuleRecord:
     `path` is its qualified name below its root (`layer1.0.conv`, `""` for the root itself), `root` the index of
     the root. `kind` is the class name, `settings` the plain attributes worth knowing (in_features, p, eps, dim ...).
     `calls` counts forwards in the observed run, `training_calls` those with gradients enabled.
-    `created` is the user's line on which it was constructed.
+    `created` is the user's line on which it was constructed, `authored` whether it is the user's own code that put it
+    where it is (false for the layers inside a model of a library).
     """
 
     path: str
@@ -30,6 +31,7 @@ class ModuleRecord:
     training_calls: int = 0
     created: Source | None = None
     builtin: bool = True
+    authored: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def module_tree(recording: Recording) -> ModuleTree:
             training_calls=event["training_calls"],
             created=source(event["created"]),
             builtin=event["builtin"],
+            authored=event.get("authored", True),
         )
         for event in recording.of("module")
     )

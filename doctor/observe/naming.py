@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -121,6 +123,25 @@ class Naming:
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
+
+
+def authored(root: nn.Module, is_users_file: Callable[[str], bool]) -> set[str]:
+    """Paths of the modules that the user's own code put together: those whose holder, torch's own containers passed
+    over, is a class of the user's, or that nothing but such containers holds.
+    """
+    found: set[str] = set()
+    holds: dict[str, bool] = {}
+    for path, module in root.named_modules():
+        above = holds.get(path.rpartition(".")[0], True) if path else True
+        if above:
+            found.add(path)
+        library = type(module).__module__
+        if library.startswith("torch."):
+            holds[path] = above
+        else:
+            file = getattr(sys.modules.get(library), "__file__", None)
+            holds[path] = file is None or is_users_file(file)
+    return found
 
 
 def settings(module: nn.Module) -> dict[str, Any]:

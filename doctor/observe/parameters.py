@@ -141,6 +141,7 @@ class ParameterWatch:
                 created=recorder.naming.created_line(root),
                 inside=recorder.batches.called_inside.get(index),
             )
+            own = naming.authored(root, lambda file: recorder.frames.name(file) is not None)
             for path, module in root.named_modules():
                 calls = self._calls.get((index, path), [0, 0])
                 emit(
@@ -153,6 +154,7 @@ class ParameterWatch:
                     calls=calls[0],
                     training_calls=calls[1],
                     created=recorder.naming.created_line(module),
+                    authored=path in own,
                     builtin=type(module).__module__.startswith("torch."),
                     training=module.training,
                 )

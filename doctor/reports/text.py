@@ -105,6 +105,8 @@ def _proof(finding: Finding, width: int) -> list[str]:
             lines.append(f"{label:<7} loss {_number(curve[0])} -> {end:<9} {sparkline(curve, effect)}")
     what = finding.treatment.describe() if finding.treatment else "treatment"
     text = f"{effect.steps} steps, {what}"
+    if effect.on_top_of:
+        text += f" (both arms: {', '.join(effect.on_top_of)})"
     if effect.note:
         text += f"; {effect.note}"
     return [*_row("proof", text, width), *(f"         {line}" for line in lines)]

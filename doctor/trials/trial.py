@@ -29,6 +29,7 @@ from doctor.trials.treatments import (
 
 _EXPERIMENT_SECONDS = 15.0
 _MOST_CAUSES = 4  # causes that are cured one after the other, to look behind each
+_MOST_TOGETHER = 3  # unproven mistakes that are cured together, to see what each adds
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,24 @@ class Trials:
             waiting += range(len(judged), len(judged) + len(new))
             judged += new
             waiting.sort(key=order)
+        self._try_together(judged)
         self._progress.finish()
         return judged
+
+    def _try_together(self, judged: list[Finding]) -> None:
+        """Mistakes that hide each other's cure: each once more, where the others are cured in both arms."""
+        open_ = [index for index, finding in enumerate(judged) if _is_open(finding)][:_MOST_TOGETHER]
+        if len(open_) < 2:
+            return
+        for index in open_:
+            others = tuple(judged[other].treatment for other in open_ if other != index)
+            treatment = judged[index].treatment
+            if treatment is not None and time.monotonic() < self._deadline:
+                self._progress.start(f"trial of {judged[index].rule}, the others cured: {treatment.describe()}", None)
+                base = (*self._cures, *(other for other in others if other is not None))
+                outcome = self._compare(judged[index], treatment, base=base)
+                if outcome.finding.verdict is Verdict.CONFIRMED:
+                    judged[index] = outcome.finding
 
     def _judge(self, finding: Finding) -> _Outcome:
         treatment = finding.treatment
@@ -122,8 +139,15 @@ class Trials:
 
     # -- training trials ----------------------------------------------------------------------------------------
 
-    def _compare(self, finding: Finding, treatment: Treatment, response: tuple[Rate, ...] = ()) -> _Outcome:
-        base, treated = self._cures, (*self._cures, treatment)
+    def _compare(
+        self,
+        finding: Finding,
+        treatment: Treatment,
+        response: tuple[Rate, ...] = (),
+        base: Treatments | None = None,
+    ) -> _Outcome:
+        base = self._cures if base is None else base
+        treated = (*base, treatment)
         seeds = range(self._settings.confirm_seeds)
         worst = isinstance(treatment, ShuffleData)
         # The first seed alone may tell that the cure is none; the other control serves every later trial.
@@ -150,6 +174,7 @@ class Trials:
             control_curve=without,
             treated_curve=with_cure,
             rates=response,
+            on_top_of=tuple(cure.describe() for cure in base),
             suggestion=rates.suggestion(response) if response and outcome is Verdict.CONFIRMED else None,
             note=None if pairs else "too few steps to compare",
         )
@@ -222,6 +247,13 @@ def _put_symptoms_under(judged: list[Finding], cause: int, remaining: Sequence[F
         if finding.verdict is Verdict.CONFIRMED and finding.level is not Severity.INFO:
             continue
         judged[index] = finding.revised(caused_by=cause)
+
+
+def _is_open(finding: Finding) -> bool:
+    """Whether a mistake was seen whose cure alone showed no gain."""
+    tried = finding.verdict is Verdict.INCONCLUSIVE and finding.caused_by is None
+    curable = finding.treatment is not None and not isinstance(finding.treatment, Experiment | SearchLearningRate)
+    return tried and curable and finding.demonstrated is not None
 
 
 def _mean(values: Sequence[float]) -> float | None:
