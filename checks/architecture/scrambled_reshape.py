@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from math import prod
 from typing import NamedTuple
 
@@ -142,7 +142,7 @@ def _sound_pieces(flat: Sequence[int], wanted: Sequence[int]) -> bool:
     """
     edges_in, edges_out = _edges(flat), _edges(wanted)
     edges = sorted({*edges_in, *edges_out})
-    if any(two % one for one, two in zip(edges, edges[1:], strict=False)):
+    if any(two % one for one, two in pairwise(edges)):
         return False
     pieces = list(zip([1, *edges[:-1]], edges, strict=True))
 

@@ -80,7 +80,8 @@ def _softmax(tape: Tape, axes: TensorAxes, op: Op, limits: WrongDimLimits) -> Fi
     note, count = op.inputs[0], len(op.inputs[0].shape)
     if not count or not note.requires_grad:
         return None
-    axis = int(op.arguments.get("dim") or 0) % count
+    dim = op.arguments.get("dim")
+    axis = dim % count if isinstance(dim, int) else 0
     name = "softmax" if op.name == "_softmax" else "log_softmax"
     length = note.shape[axis]
     if length < limits.min_length:

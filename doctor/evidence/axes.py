@@ -130,12 +130,10 @@ class _Follower:
             axis = _axis(op, "dim", count, 0)
             return None if axis is None else (*first[:axis], *first[axis + 1 :])
         if name in ("mm", "addmm"):
-            one, two = op.inputs[-2], op.inputs[-1]
-            return (self.of[one.id][0], self._column(two))
+            return (self.of[op.inputs[-2].id][0], self._column(op.inputs[-1]))
         if name in ("bmm", "baddbmm"):
-            one, two = op.inputs[-2], op.inputs[-1]
-            rows = self.of[one.id][1]
-            return (self.of[one.id][0], rows, self._twins(self.of[two.id][2], rows))
+            batch, rows, _ = self.of[op.inputs[-2].id]
+            return (batch, rows, self._twins(self.of[op.inputs[-1].id][2], rows))
         if name == "convolution":
             return (first[0], self._one(out.shape[1]), *self._resized(first[2:], out.shape[2:]))
         if name == "embedding" and len(op.inputs) > 1:

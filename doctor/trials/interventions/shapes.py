@@ -85,7 +85,7 @@ class SeparateCopies(Intervention):
             while len(copies) < number:
                 del module.forward
                 other = copy.deepcopy(module)
-                module.forward = forward  # type: ignore[method-assign]
+                module.forward = forward
                 copies.append(other)
                 self._new.append((module, other))
             other = copies[number - 1]
