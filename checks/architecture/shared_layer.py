@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from doctor.evidence.base import Source
 from doctor.evidence.call_log import CallLog, ModuleCall
@@ -152,7 +153,7 @@ def _works_on_its_own_result(tape: Tape, leaf: ModuleRecord) -> bool:
         for op in tape.forward
         if op.name in _RECORDS and op.module == leaf.path and (op.root or 0) == leaf.root and _is_weighted(tape, op)
     ]
-    for one, other in zip(uses, uses[1:], strict=False):
+    for one, other in pairwise(uses):
         if not any(above.index == one.index for above in tape.upstream(other)):
             return False
     return len(uses) > 1
