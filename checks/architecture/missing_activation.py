@@ -58,8 +58,9 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
     net = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
     ```
     ## When it is right
-    Layers inside the models of libraries are left alone. Projections of attention meet in a product; factorised embeddings, LoRA and bottlenecks are narrow in the middle;
-    maps with a norm layer or a residual sum between them are left alone.
+    Layers inside the models of libraries are left alone. Projections of attention meet in a product; factorised
+    embeddings, LoRA and bottlenecks are narrow in the middle; what feeds several maps, a recurrent layer or a sum is a
+    shared projection; maps with a norm layer or a residual sum between them are left alone.
     ## References
     Goodfellow et al., "Deep Learning" (2016), section 6.1; NeuraLint's MissingRelu.
     """
@@ -124,8 +125,55 @@ def _pairs(tape: Tape, limits: MissingActivationLimits) -> Iterator[_Pair]:
         )
         if width < limits.min_width or width < min(into, out) or _grouped(first) or _grouped(second):
             continue
-        # One result that feeds several maps is a shared projection, not a chain of hidden layers.
-        yield _Pair(first, second)
+        if _is_recurrent(first) or _is_recurrent(second) or not _feeds_only(tape, first, second):
+            continue
+        if not _meets_data(tape, second):
+            yield _Pair(first, second)
+
+
+def _is_recurrent(op: Op) -> bool:
+    """Projections into and out of recurrent layers meet gates."""
+    return any(kind in op.module_kind for kind in ("RNN", "GRU", "LSTM", "MultiheadAttention"))
+
+
+def _feeds_only(tape: Tape, first: Op, second: Op) -> bool:
+    """Whether one map's result goes to the other alone: what feeds several maps, or a sum around them, is a projection
+    that they share (queries, keys and values; heads; a residual stream) and no hidden layer.
+    """
+    queue, seen, ends = [note.id for note in first.outputs[:1]], set[int](), set[int]()
+    while queue:
+        for consumer in tape.consumers(queue.pop()):
+            if consumer.index in seen or not consumer.grad_enabled:
+                continue
+            seen.add(consumer.index)
+            if consumer.name in _SHAPE_ONLY or _drops_out(tape, consumer) or _adds_bias(tape, consumer):
+                queue += [note.id for note in consumer.outputs]
+            else:
+                ends.add(consumer.index)
+    return ends <= {second.index}
+
+
+def _adds_bias(tape: Tape, op: Op) -> bool:
+    return op.name == "add" and len(op.inputs) == 2 and sum(_is_weight(tape, note) for note in op.inputs) == 1
+
+
+def _meets_data(tape: Tape, op: Op) -> bool:
+    """Whether a map's result is multiplied by another computed tensor, as queries, keys, values and gates are."""
+    queue, seen = [note.id for note in op.outputs[:1]], set[int]()
+    while queue:
+        for consumer in tape.consumers(queue.pop()):
+            if consumer.index in seen:
+                continue
+            seen.add(consumer.index)
+            if consumer.name in ("bmm", "baddbmm") or consumer.name.startswith("_scaled_dot_product"):
+                return True
+            if consumer.name in _SHAPE_ONLY | {"select", "split", "unbind", "chunk", "div"} or _adds_bias(
+                tape, consumer
+            ):
+                queue += [note.id for note in consumer.outputs]
+            elif consumer.name == "mul" and len(consumer.inputs) == 2 and not _drops_out(tape, consumer):
+                return True
+    return False
 
 
 def _map_before(tape: Tape, tensor: TensorNote) -> Op | None:
@@ -135,9 +183,11 @@ def _map_before(tape: Tape, tensor: TensorNote) -> Op | None:
             return None
         if producer.name in _MAPS and _data(tape, producer) is not None:
             return producer
-        if not producer.inputs or (producer.name not in _SHAPE_ONLY and not _drops_out(tape, producer)):
+        if not producer.inputs or (
+            producer.name not in _SHAPE_ONLY and not _drops_out(tape, producer) and not _adds_bias(tape, producer)
+        ):
             return None
-        tensor = producer.inputs[0]
+        tensor = next((note for note in producer.inputs if not _is_weight(tape, note)), producer.inputs[0])
     return None
 
 

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _MOST_OPS = 40_000
 _RELU = {"relu", "relu_", "threshold"}
 _BOUNDED = {"sigmoid": (0.0, 1.0), "sigmoid_": (0.0, 1.0), "tanh": (-1.0, 1.0), "tanh_": (-1.0, 1.0)}
+# Of what predictions are compared with here, the range is noted.
+_COMPARING = {"sub", "rsub", "mse_loss", "smooth_l1_loss", "huber_loss"}
 # These give the same elements under another handle: data flow stays with the tensor that they came from.
 _ALIASES = {"detach", "alias", "view_as", "_unsafe_view", "lift_fresh"}
 
@@ -57,6 +59,8 @@ class TapeMode(TorchDispatchMode):
             return func(*args, **kwargs)
         inputs = list(_tensors(args)) + list(_tensors(kwargs.values()))
         notes = [self._note(tensor, used=True) for tensor in inputs] if self.keep_ops else []
+        if notes and self.phase == "forward" and func._schema.name.partition("::")[2].rstrip("_") in _COMPARING:
+            _note_targets(inputs, notes)
         finite = self._finite_inputs(inputs) if self._values else None
         result = func(*args, **kwargs)
         self._record(func, args, kwargs, inputs, notes, finite, result)
@@ -145,6 +149,14 @@ class TapeMode(TorchDispatchMode):
     def tensor_id(self, tensor: torch.Tensor) -> int | None:
         """The tape's number of a tensor of the user's."""
         return self._ids.get(_key(tensor))
+
+
+def _note_targets(inputs: list[torch.Tensor], notes: list[dict[str, Any]]) -> None:
+    """The range of an operand without gradient that one with a gradient is compared with."""
+    if any(tensor.requires_grad for tensor in inputs):
+        for tensor, note in zip(inputs, notes, strict=True):
+            if not tensor.requires_grad and tensor.is_floating_point() and tensor.numel():
+                note["min"], note["max"] = _range(tensor)
 
 
 def _key(tensor: torch.Tensor) -> tuple[Any, ...]:
