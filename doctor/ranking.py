@@ -8,7 +8,15 @@ from doctor.findings import Finding, Severity, Verdict
 
 # What only describes that training goes badly explains less than what names a mistake.
 _SYMPTOMS = frozenset(
-    {"lr-too-high", "lr-too-low", "vanishing-gradients", "exploding-gradients", "nan-gradients", "dead-relu"}
+    {
+        "lr-too-high",
+        "lr-too-low",
+        "vanishing-gradients",
+        "exploding-gradients",
+        "nan-gradients",
+        "dead-relu",
+        "saturated-activation",
+    }
 )
 # Large gradients at the start make a sane learning rate look too high, and numbers overflow; not the other way round.
 _CONSEQUENCES = frozenset({"lr-too-high", "lr-too-low"})
