@@ -152,6 +152,11 @@ class TapeMode(TorchDispatchMode):
         self.phase = "backward"
         self._alive.clear()
 
+    def know(self, tensor: torch.Tensor) -> int:
+        """The tape's number of a tensor that was made before it began."""
+        self._alive.append(tensor)
+        return int(self._note(tensor, used=False)["id"])
+
     def tensor_id(self, tensor: torch.Tensor) -> int | None:
         """The tape's number of a tensor of the user's."""
         return self._ids.get(_key(tensor))
