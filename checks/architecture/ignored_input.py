@@ -44,7 +44,7 @@ def ignored_input(experiments: Metamorphic, limits: IgnoredInputLimits) -> Itera
     """
     for call in experiments.calls:
         unused = [field for field in call.fields if not field.used]
-        if unused and any(field.used for field in call.fields):
+        if unused and any(field.used and field.moves for field in call.fields):
             plain = [field for field in unused if not field.mask and len(field.shape) > 1]
             names = ", ".join(field.name for field in plain or unused)
             yield Finding(

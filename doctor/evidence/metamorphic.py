@@ -98,13 +98,16 @@ class PaddingInvariance:
 
 @dataclass(frozen=True)
 class InputField:
-    """One tensor that the model is called with and that varies among the samples; `used` when outputs follow it."""
+    """One tensor that the model is called with and that varies among the samples; `used` when outputs or the loss
+    follow it, `moves` when outputs other than the loss do.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     used: bool
     mask: bool = False
+    moves: bool = True
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,10 @@ def _changes(session: Session, samples: Samples) -> dict[int, torch.Tensor]:
 
 
 def _effect(samples: Samples, before: Outputs, after: Outputs, kept: slice) -> dict[str, float] | None:
-    """Over the outputs with an axis for samples: share of the kept samples that changed, and by how much."""
-    best: dict[str, float] | None = None
+    """Over the first output with an axis for samples: share of the kept samples that changed, and by how much.
+
+    Later outputs are often states (memories, hidden states) that are laid out in their own way.
+    """
     for (_, old), (_, new) in zip(before.tensors, after.tensors, strict=False):
         if old.shape != new.shape:
             continue
@@ -75,10 +77,8 @@ def _effect(samples: Samples, before: Outputs, after: Outputs, kept: slice) -> d
             continue
         moved = (b - a)[kept].double().square()
         change = moved.reshape(len(moved), -1).mean(1).sqrt() / scale
-        share = float((change > _FELT).double().mean())
-        if best is None or share > best["share"]:
-            best = {"share": share, "effect": float(change.median())}
-    return best
+        return {"share": float((change > _FELT).double().mean()), "effect": float(change.median())}
+    return None
 
 
 def _connected(session: Session, samples: Samples, found: Blame | None) -> bool:

@@ -36,7 +36,7 @@ class Samples:
             return output.transpose(0, 1)
         if output.shape[0] == self.rows:
             return output
-        if output.shape[0] % self.rows:
+        if output.shape[0] % self.rows or output.dim() > 2:
             return None
         times = output.shape[0] // self.rows
         if self.axis:

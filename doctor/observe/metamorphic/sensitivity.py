@@ -16,16 +16,17 @@ def ignored(session: Session) -> dict[str, Any] | None:
     """Every field in turn is dealt out anew among the samples, in training mode; then every feature without gradient."""
     fields = [field for field in session.call.fields if _varies(field.value)]
     base = {seed: session.run(mode="train", seed=seed) for seed in _SEEDS}
-    effects = {}
+    effects, moving = {}, set()
     for field in fields[:8]:
         changes = {field.index: field.value.roll(1, 0)}
-        effects[field.name] = any(
-            _differs(base[seed], session.run(changes, mode="train", seed=seed)) for seed in _SEEDS
-        )
+        after = {seed: session.run(changes, mode="train", seed=seed) for seed in _SEEDS}
+        effects[field.name] = any(_differs(base[seed], after[seed]) for seed in _SEEDS)
+        if any(_differs(base[seed], after[seed], scalars=False) for seed in _SEEDS):
+            moving.add(field.name)
     return {
         "fields": [
             {"name": field.name, "shape": list(field.value.shape), "dtype": str(field.value.dtype)[6:],
-             "used": effects[field.name], "mask": _is_mask(field)}
+             "used": effects[field.name], "moves": field.name in moving, "mask": _is_mask(field)}
             for field in fields[:8]
         ],
         "features": _features(session, [field for field in fields[:8] if effects[field.name]]),
@@ -44,9 +45,10 @@ def _is_mask(field: Field) -> bool:
     return bool(((field.value == 0) | (field.value == 1)).all()) and not field.value.is_floating_point()
 
 
-def _differs(old: Outputs, new: Outputs) -> bool:
+def _differs(old: Outputs, new: Outputs, scalars: bool = True) -> bool:
     pairs = [(a, b) for (_, a), (_, b) in zip(old.tensors, new.tensors, strict=False)]
-    pairs += list(zip(old.scalars, new.scalars, strict=False))
+    if scalars:
+        pairs += list(zip(old.scalars, new.scalars, strict=False))
     if not pairs or len(old.tensors) != len(new.tensors):
         return True
     return any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs)

@@ -134,6 +134,10 @@ class TestIgnoredInput:
     def test_a_model_that_follows_no_input_at_all_is_another_fault(self):
         assert not findings_of("ARC019", call(fields=(replace(self.x, used=False), self.context)))
 
+    def test_labels_that_only_reach_the_loss_do_not_speak_for_the_model(self):
+        labels = InputField("labels", (50,), "int64", True, moves=False)
+        assert not findings_of("ARC019", call(fields=(replace(self.x, used=False, moves=False), labels)))
+
     def test_a_feature_sliced_off_is_named(self):
         (finding,) = findings_of("ARC019", call(fields=(self.x,), features=IgnoredFeatures("x", 1, 8, (7,), 1)))
         assert "1 of 8 features" in finding.message
