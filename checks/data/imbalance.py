@@ -61,7 +61,7 @@ def class_imbalance(targets: TargetLog, batches: BatchLog | None, limits: Imbala
         yield Finding(
             message=f"class {first} has {share:.1%} of the samples and the model finds {recall:.0%} of them; the mean "
             f"recall of the {len(place.classes)} classes is {mean:.0%}",
-            location=location(where, loader),
+            location=location(place.criterion, where, loader),
             measured={
                 "share": Measure(value=share, threshold=limits.share / len(place.classes)),
                 "recall": Measure(value=recall, threshold=limits.recall),

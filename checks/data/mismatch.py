@@ -122,7 +122,7 @@ def wrong_channel_order(
             yield Finding(
                 message=f"channel means are {_numbers(one.mean)} in training and {_numbers(other.mean)} in evaluation: "
                 f"the order is reversed (RGB against BGR)",
-                location=location(other.source),
+                location=location(lines.evaluation_inputs() if lines else None, other.source),
                 measured={"errors": Measure(value=straight, threshold=limits.order_errors)},
                 remedy="read both in one order: image[..., ::-1] or cv2.COLOR_BGR2RGB",
                 demonstrated=f"in reverse order the means agree within {turned:.1f} standard errors",
@@ -200,7 +200,7 @@ def _mismatch(
         severity=Severity.ERROR if strong else Severity.WARNING,
         message=f"inputs range from {ranges} in evaluation: deviations differ by a factor of {factor:.3g}, means by "
         f"{shift:.2g} deviations",
-        location=location(other.source),
+        location=location(lines.evaluation_inputs() if lines else None, other.source),
         measured={
             "factor": Measure(value=factor, threshold=limits.factor),
             "shift": Measure(value=shift, threshold=limits.shift),

@@ -87,6 +87,7 @@ def worker_seed_duplication(
 
 
 def _seeding(lines: DataLines | None) -> Source | None:
-    """A generator that is made in the constructor of something."""
+    """A generator that the constructor of a data set keeps."""
     found = [line for line in (lines.of("random") if lines else []) if line.source.function == "__init__"]
-    return found[0].source if found else None
+    kept = [line for line in found if "self" in line.names] or found
+    return kept[0].source if kept else None

@@ -11,12 +11,16 @@ from doctor.probes import probe
 
 _INPUT = re.compile(r"^_?(x|inputs?|features?|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$", re.IGNORECASE)
 _TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
+_EVALUATION = re.compile(
+    r"(test|val|valid|validation|eval|dev)\w*_(x|tf|tfm|transforms?|images?|inputs?|loader|set|ds|data|dl)$"
+    r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)", re.IGNORECASE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DataLine:
-    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`), what it is assigned to,
-    and the names in its arguments.
+    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `stride`; `assign` for any
+    other call whose result gets a name), what it is assigned to, and the names in its arguments.
     """
 
     kind: str
@@ -44,9 +48,16 @@ class DataLines(Evidence):
         """Where the targets become tensors."""
         return self._made(_TARGET, _INPUT)
 
+    def evaluation_inputs(self) -> Source | None:
+        """Where something that is called after the evaluation's data or transform is made."""
+        for line in self.of("convert", "normalise", "assign", "dataset"):
+            if any(map(_EVALUATION.search, line.names)):
+                return line.source
+        return None
+
     def _made(self, wanted: re.Pattern[str], other: re.Pattern[str]) -> Source | None:
-        for strict in (True, False):
-            for line in self.of("convert"):
+        for kinds, strict in ((("convert",), True), (("convert",), False), (("assign",), True)):
+            for line in self.of(*kinds):
                 names = line.names or line.arguments
                 if any(map(wanted.match, names)) and not (strict and any(map(other.match, names))):
                     return line.source

@@ -47,6 +47,7 @@ class TargetRecord:
     turns: float = 0.0
     root: int | None = None
     source: Source | None = None
+    criterion: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def target_log(recording: Recording) -> TargetLog:
                 within=within,
                 turns=turns,
                 source=source(event["line"]),
+                criterion=source(event["criterion"]),
                 **{name: event[name] for name in plain},
             )
         )

@@ -45,17 +45,23 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
         yield {"kind": "stride", "line": [path, line, ""], "call": "range", "names": [], "arguments": []}
     for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
         for statement in _own_statements(function):
-            for call in (n for n in ast.walk(statement) if isinstance(n, ast.Call)):
-                called = _name(call.func)
-                kind = next((kind for kind, names in _KINDS.items() if called in names), None)
-                if kind is not None:
-                    yield {
-                        "kind": kind,
-                        "line": [path, call.lineno, getattr(function, "name", "<module>")],
-                        "call": called,
-                        "names": _assigned(statement),
-                        "arguments": sorted({_name(n) for a in call.args for n in ast.walk(a)} - {""}),
-                    }
+            calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call)]
+            found = [(kind, call) for call in calls if (kind := _kind(call)) is not None]
+            if not found and calls and isinstance(statement, ast.Assign):
+                found = [("assign", calls[0])]
+            for kind, call in found:
+                yield {
+                    "kind": kind,
+                    "line": [path, call.lineno, getattr(function, "name", "<module>")],
+                    "call": _name(call.func),
+                    "names": _assigned(statement),
+                    "arguments": sorted({_name(n) for a in call.args for n in ast.walk(a)} - {""}),
+                }
+
+
+def _kind(call: ast.Call) -> str | None:
+    called = _name(call.func)
+    return next((kind for kind, names in _KINDS.items() if called in names), None)
 
 
 def _strides(function: ast.AST) -> Iterator[int]:

@@ -42,7 +42,7 @@ class TargetWatch(Watch):
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = {
-                "function": name, "line": line, "training": training, "outputs": _outputs(name, input),
+                "function": name, "line": line, "criterion": self._criterion(), "training": training, "outputs": _outputs(name, input),
                 "input_dims": input.dim(), "target_dims": target.dim(), "target_dtype": str(target.dtype)[6:],
                 "ignore_index": int(kwargs.get("ignore_index", -100)), "weighted": weighted, "batches": 0,
                 "reduction": str(kwargs.get("reduction", "mean")), "minimum": None, "maximum": None, "non_finite": 0,
@@ -77,6 +77,11 @@ class TargetWatch(Watch):
             outputs = input.shape[1]
             if outputs <= _MOST_CLASSES and target.numel() == input.numel() // outputs:
                 self._note_classes(record, input.argmax(1).reshape(-1), target.reshape(-1), outputs)
+
+    def _criterion(self) -> Any:
+        stack = self.recorder.stack
+        loss = stack[-1] if stack and isinstance(stack[-1], nn.modules.loss._Loss) else None
+        return self.recorder.naming.created_line(loss) if loss is not None else None
 
     def _note_classes(self, record: dict[str, Any], guess: torch.Tensor, truth: torch.Tensor, count: int) -> None:
         kept = (truth != record["ignore_index"]) & (truth >= 0) & (truth < count)
