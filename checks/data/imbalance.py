@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from doctor.evidence.batch_log import BatchLog
 from doctor.evidence.target_log import TargetLog, TargetRecord
@@ -17,8 +17,9 @@ from ._places import location
 class ImbalanceLimits(Limits):
     """Thresholds of DAT007."""
 
-    share: float = 0.3  # of a class, over the share 1/C that it would have among equal ones
+    share: float = 0.2  # of a class, over the share 1/C that it would have among equal ones
     recall: float = 0.1  # of that class in the later half of the run
+    common_recall: float = 0.6  # of the other classes of several: less is a model that has not begun to learn
     min_minority: int = 12  # samples of it in the later half
     most_classes: int = 50
 
@@ -30,7 +31,8 @@ def class_imbalance(targets: TargetLog, batches: BatchLog | None, limits: Imbala
     ## What it measures
     Counts of the classes at the loss, and the recall of each in the later half of the run. Fires for a class with less
     than `share` / C of the samples and a recall below `recall`. The trial weights the classes by the inverse of their
-    frequency and compares the mean recall.
+    frequency and compares the mean recall. Of more than two classes the others must have a mean recall of
+    `common_recall`.
     ## Why it hurts
     Always predicting the common class is right in most cases; the rare one is often what the model is built for.
     ## Example
@@ -51,6 +53,8 @@ def class_imbalance(targets: TargetLog, batches: BatchLog | None, limits: Imbala
             continue
         rare = _ignored(place, limits)
         if not rare or place.target_dims > 2:
+            continue
+        if len(place.classes) > 2 and _mean_recall(place, leave_out=rare) < limits.common_recall:
             continue
         total = sum(place.classes)
         first = min(rare, key=lambda label: place.classes[label])
@@ -87,6 +91,7 @@ def _ignored(place: TargetRecord, limits: ImbalanceLimits) -> list[int]:
     ]
 
 
-def _mean_recall(place: TargetRecord) -> float:
-    known = [hit / of for hit, of in zip(place.hits, place.late_classes, strict=True) if of]
-    return sum(known) / len(known)
+def _mean_recall(place: TargetRecord, leave_out: Sequence[int] = ()) -> float:
+    pairs = enumerate(zip(place.hits, place.late_classes, strict=True))
+    known = [hit / of for label, (hit, of) in pairs if of and label not in leave_out]
+    return sum(known) / len(known) if known else 0.0

@@ -80,7 +80,9 @@ class PassingWatch(Watch):
         self._epoch = 0
         self._counts = {"train": 0, "eval": 0}
         self._elements = 0
-        self._pending: list[Any] = []
+        self._places: dict[tuple[int, str], int] = {}
+        self._given = 0
+        self._latest: tuple[int | None, int, Any] | None = None
         self._lines: dict[int, Line | None] = {}
         self._broken: dict[Any, dict[str, Any]] = {}
         wrap = self.recorder.patches.wrap
@@ -141,13 +143,19 @@ class PassingWatch(Watch):
         self._counts[counted] += 1
         mask = kwargs.get("attention_mask")
         keys = fingerprints([part for _, part in named], mask if isinstance(mask, torch.Tensor) else None)
-        loader = self.recorder.loaders._last
+        place = self._places.setdefault((root, path), len(self._places))
+        loader = self._fresh_loader()
         if kind == "train":
-            self._note_training(root, keys, named, loader)
-        elif kind == "eval":
-            self._note_evaluation(root, path, keys, named, loader)
-        else:
-            self._note_open(root, path, keys, named, loader)
+            self._note_training(place, keys, named, loader)
+        elif self._trained.get(place):
+            # In eval mode with gradients, it is an evaluation without no_grad, where there is a training mode as well.
+            self._note_evaluation(place, keys, named, loader)
+
+    def _fresh_loader(self) -> int | None:
+        """The loader that gave a batch since the last call of a model."""
+        given = sum(record["batches"] for record in self.recorder.loaders.records)
+        fresh, self._given = given > self._given, given
+        return self.recorder.loaders._last if fresh else None
 
     def _note_training(self, root: int, keys: torch.Tensor, named: Any, loader: int | None) -> None:
         seen, step = self._trained.setdefault(root, {}), self.recorder.step
@@ -164,12 +172,13 @@ class PassingWatch(Watch):
         if pieces is not None and len(self._pieces.setdefault(root, set())) < 500_000:
             self._pieces[root].update(pieces.reshape(-1).tolist())
 
-    def _note_evaluation(self, root: int, path: str, keys: torch.Tensor, named: Any, loader: int | None) -> None:
-        seen = self._trained.get(root)
-        if not seen or path:
-            return
-        lines = self._user_lines()
-        key = (root, loader, tuple(lines))
+    def _note_evaluation(self, root: int, keys: torch.Tensor, named: Any, loader: int | None) -> None:
+        seen = self._trained[root]
+        lines = tuple(self._user_lines())
+        if loader is None and self._latest is not None and self._latest[1:] == (root, lines):
+            loader = self._latest[0]  # a loop that fetches one batch ahead
+        self._latest = (loader, root, lines)
+        key = (root, loader, lines)
         group = self._groups.get(key)
         if group is None:
             line = self.recorder.frames.line()
@@ -183,11 +192,6 @@ class PassingWatch(Watch):
             found = [number in known for number in pieces.reshape(-1).tolist()]
             group.pieces += len(found)
             group.pieces_seen += sum(found)
-
-    def _note_open(self, root: int, path: str, keys: torch.Tensor, named: Any, loader: int | None) -> None:
-        # In eval mode with gradients: an evaluation without no_grad, where the root is trained in training mode.
-        if self._trained.get(root):
-            self._note_evaluation(root, path, keys, named, loader)
 
     def _user_lines(self) -> list[tuple[str, int]]:
         frame = sys._getframe(1)
