@@ -69,16 +69,6 @@ _SHAPES: tuple[tuple[str, str, str], ...] = (
 )
 _OTHERS: tuple[tuple[str, str, str], ...] = (
     (
-        r"Target (-?\d+) is out of bounds",
-        "the label {1} has no output of its own",
-        "give the last layer one output a class, and number classes from 0",
-    ),
-    (
-        r"index out of range in self",
-        "an id lies outside the embedding",
-        "make num_embeddings larger than the largest id",
-    ),
-    (
         r"expected scalar type (\w+) but found (\w+)",
         "a tensor is {2} where {1} is wanted",
         "convert it (x.float(), y.long())",
@@ -95,6 +85,15 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
         "replace x += y by x = x + y, or relu(inplace=True) by relu",
     ),
     (r"EOF when reading a line", "the script reads from stdin", "give it what it asks for as an argument"),
+)
+
+
+_TOLD_ELSEWHERE = (  # other rules saw what led there: DAT006, DAT019, LOS006, OPT008, OPT016, EVL004, GRD007
+    r"Target -?\d+ is out of bounds|index out of range in self|multi-target not supported"
+    r"|expected scalar type Long|target with class probabilities, got|Class values must be"
+    r"|elements of target should be between 0 and 1|\"(nll_loss|cross_entropy)\w*\" not implemented"
+    r"|does not require grad and does not have a grad_fn|specified number of total steps"
+    r"|backward through the graph a second time"
 )
 
 
@@ -171,14 +170,47 @@ def program_crash(run: ProgramRun) -> Iterator[Finding]:
         )
     if crash is None or _explained(crash, _SHAPES) is not None:
         return
-    if "does not require grad and does not have a grad_fn" in crash.message:
-        return  # LOS006 names the place where the graph ends, OPT016 what is frozen
-    if "specified number of total steps" in crash.message:
-        return  # OPT008
-    if "backward through the graph a second time" in crash.message:
-        return  # EVL004 or GRD007 names what carries the graph on, or the first backward
+    if re.search(_TOLD_ELSEWHERE, crash.message):
+        return
     known = _explained(crash, _OTHERS) or ("the program crashes", "mend the line named here")
     yield _finding(run, crash, *known)
+
+
+@check(
+    "ARC024",
+    "crash-at-the-end",
+    Severity.ERROR,
+    faq="training/architecture/incorrect",
+    faults=(),
+    nature=Nature.OUTCOME,
+)
+def crash_at_the_end(run: ProgramRun) -> Iterator[Finding]:
+    """The program ends with an exception to which another mistake usually leads.
+
+    ## What it measures
+    Exceptions for which another rule looks at what led there: ids out of range, losses without a graph, a graph that is
+    used twice, a schedule that is too short. What that rule finds stands before this.
+    ## Why it hurts
+    The program cannot run.
+    ## Example
+    ```python
+    loss = torch.tensor(criterion(model(x), y).item())
+    loss.backward()
+    ```
+    ## Use instead
+    ```python
+    loss = criterion(model(x), y)
+    loss.backward()
+    ```
+    ## When it is right
+    Never: the program has crashed.
+    ## References
+    The error messages of PyTorch 2.13.
+    """
+    crash = run.crash
+    if crash is not None and _explained(crash, _SHAPES) is None and re.search(_TOLD_ELSEWHERE, crash.message):
+        known = _explained(crash, _OTHERS) or ("the program crashes", "mend the line named here")
+        yield _finding(run, crash, *known)
 
 
 @check(

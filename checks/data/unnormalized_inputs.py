@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.batch_log import BatchLog, InputStats
+from doctor.evidence.data_lines import DataLines
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import StandardiseInputs
@@ -19,14 +20,17 @@ class InputLimits(Limits):
     min_samples: int = 16
 
 
-@check("DAT008", "unnormalized-inputs", Severity.WARNING, faq="training/data/incorrect")
-def unnormalized_inputs(log: BatchLog, limits: InputLimits) -> Iterator[Finding]:
+@check(
+    "DAT008", "unnormalized-inputs", Severity.WARNING, faq="training/data/incorrect",
+    faults=("unnormalized-inputs", "wrong-normalization-stats"),
+)  # fmt: skip
+def unnormalized_inputs(log: BatchLog, lines: DataLines | None, limits: InputLimits) -> Iterator[Finding]:
     """The model is fed raw features whose scales differ by orders of magnitude or lie far from 1.
 
     ## What it measures
     Mean and deviation of every feature (channel) of the training batches that enter a linear or convolutional layer.
     Suspicious are a feature of root mean square above `magnitude`, deviations that differ by more than `spread` with
-    the largest above 5, and offsets above `offset` deviations. The trial standardises the inputs.
+    the largest above 3, and offsets above `offset` deviations. The trial standardises the inputs.
     ## Why it hurts
     Large features saturate the first layer and dominate its gradient; no single learning rate fits all of them.
     ## Example
@@ -50,7 +54,7 @@ def unnormalized_inputs(log: BatchLog, limits: InputLimits) -> Iterator[Finding]
         reason, value, threshold = _suspicion(stats, limits)
         if not reason:
             continue
-        place = stats.source
+        place = (lines.inputs() if lines else None) or stats.source
         yield Finding(
             message=f"{reason} (inputs of shape {'x'.join(map(str, stats.shape))})",
             location=Location(
@@ -78,11 +82,11 @@ def _suspicion(stats: InputStats, limits: InputLimits) -> tuple[str, float, floa
     deviations = [std for _, std in varying]
     spread = max(deviations) / min(deviations)
     offset = (
-        max(abs(mean) / std for mean, std in varying if abs(mean) > 5) if any(abs(m) > 5 for m, _ in varying) else 0
+        max(abs(mean) / std for mean, std in varying if abs(mean) > 2) if any(abs(m) > 2 for m, _ in varying) else 0
     )
     if largest > limits.magnitude:
         return f"the largest feature has a root mean square of {largest:.4g}", largest, limits.magnitude
-    if len(varying) > 1 and spread > limits.spread and max(deviations) > 5:
+    if len(varying) > 1 and spread > limits.spread and max(deviations) > 3:
         return f"the deviations of the features differ by a factor of {spread:.4g}", spread, limits.spread
     if offset > limits.offset:
         return f"a feature lies {offset:.4g} deviations from 0", offset, limits.offset

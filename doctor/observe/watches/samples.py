@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from doctor.observe import reference
+from doctor.observe import pairing, reference
 from doctor.observe.watch import Watch
 
 _MOST_SAMPLES = 1200
@@ -55,6 +55,17 @@ class SampleWatch(Watch):
             return
         inputs = torch.cat([x for x, _ in self._pairs]).cpu()
         targets = torch.cat([y for _, y in self._pairs]).cpu()
+        if not _in_order(targets):
+            paired = pairing.examine(inputs, targets)
+            if paired is not None:
+                self.recorder.stream.emit("pairing", **paired)
         found = reference.assess(inputs, targets, min(2.5, 0.25 * self.recorder.elapsed()))
         if found is not None:
             self.recorder.stream.emit("reference", **found)
+
+
+def _in_order(targets: torch.Tensor) -> bool:
+    """Targets that only count the samples of a batch: the pairs of a contrastive loss."""
+    return not targets.is_floating_point() and bool(
+        (targets.reshape(-1)[1:] - targets.reshape(-1)[:-1] == 1).float().mean() > 0.8
+    )

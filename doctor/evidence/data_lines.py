@@ -1,0 +1,77 @@
+"""Lines of the user's files that make, split, permute and normalise data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from doctor.evidence.base import Evidence, Source
+from doctor.evidence.recording import Recording, source
+from doctor.probes import probe
+
+_INPUT = re.compile(r"^_?(x|inputs?|features?|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$", re.IGNORECASE)
+_TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
+_EVALUATION = re.compile(
+    r"(test|val|valid|validation|eval|dev)\w*_(x|tf|tfm|transforms?|images?|inputs?|loader|set|ds|data|dl)$"
+    r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)", re.IGNORECASE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataLine:
+    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `stride`; `assign` for any
+    other call whose result gets a name), what it is assigned to, and the names in its arguments.
+    """
+
+    kind: str
+    call: str
+    source: Source
+    names: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataLines(Evidence):
+    """All such calls, file by file, outer code before functions."""
+
+    lines: tuple[DataLine, ...] = ()
+
+    def of(self, *kinds: str) -> list[DataLine]:
+        """Those of these kinds, in the order of the text."""
+        return sorted((line for line in self.lines if line.kind in kinds), key=lambda line: line.source.line)
+
+    def inputs(self) -> Source | None:
+        """Where the inputs become tensors."""
+        return self._made(_INPUT, _TARGET)
+
+    def targets(self) -> Source | None:
+        """Where the targets become tensors."""
+        return self._made(_TARGET, _INPUT)
+
+    def evaluation_inputs(self) -> Source | None:
+        """Where something that is called after the evaluation's data or transform is made."""
+        for line in self.of("convert", "normalise", "assign", "dataset"):
+            if any(map(_EVALUATION.search, line.names)):
+                return line.source
+        return None
+
+    def _made(self, wanted: re.Pattern[str], other: re.Pattern[str]) -> Source | None:
+        for kinds, strict in ((("convert",), True), (("convert",), False), (("assign",), True)):
+            for line in self.of(*kinds):
+                names = line.names or line.arguments
+                if any(map(wanted.match, names)) and not (strict and any(map(other.match, names))):
+                    return line.source
+        return None
+
+
+@probe
+def data_lines(recording: Recording) -> DataLines:
+    """Read them."""
+    found = []
+    for event in recording.of("data-lines"):
+        for line in event["lines"]:
+            place = source(line["line"])
+            if place is not None:
+                names, arguments = tuple(line["names"]), tuple(line["arguments"])
+                found.append(DataLine(line["kind"], line["call"], place, names, arguments))
+    return DataLines(tuple(found))

@@ -1,0 +1,92 @@
+"""Lines of the user's own files on which data is converted, split, permuted or put into a data set."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from doctor.observe.frames import UserFrames
+
+_KINDS = {
+    "convert": {"tensor", "as_tensor", "from_numpy", "FloatTensor", "LongTensor", "Tensor", "asarray", "to_tensor",
+                "ToTensor"},
+    "split": {"train_test_split", "random_split", "Subset", "split_dataset", "KFold", "ShuffleSplit", "StratifiedKFold",
+              "SubsetRandomSampler"},
+    "permute": {"shuffle", "permutation", "randperm", "permute_rows", "sample", "argsort", "sort"},
+    "dataset": {"TensorDataset"},
+    "normalise": {"Normalize", "normalize", "StandardScaler", "MinMaxScaler", "fit_transform", "transform",
+                  "standardize", "standardise", "normalise"},
+    "random": {"default_rng", "RandomState", "Random", "Generator", "manual_seed", "seed"},
+}  # fmt: skip
+_MOST_LINES = 4000
+
+
+def data_lines(frames: UserFrames, script: str) -> Iterator[dict[str, Any]]:
+    """Every such call: its kind, line, function, the names that it is assigned to, and the names in its arguments."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    files.add(script.split(".py:")[0] + ".py" if ".py:" in script else script)
+    for file in sorted(name for name in files if name and name.endswith(".py")):
+        name = frames.name(file)
+        if name is None:
+            continue
+        try:
+            with open(file, encoding="utf-8") as source:
+                text = source.read()
+            if text.count("\n") <= _MOST_LINES and ("torch" in text):
+                yield from _of(ast.parse(text), name)
+        except (OSError, SyntaxError, ValueError):
+            continue
+
+
+def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
+    for line in _strides(tree):
+        yield {"kind": "stride", "line": [path, line, ""], "call": "range", "names": [], "arguments": []}
+    for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
+        for statement in _own_statements(function):
+            calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call)]
+            found = [(kind, call) for call in calls if (kind := _kind(call)) is not None]
+            if not found and calls and isinstance(statement, ast.Assign):
+                found = [("assign", calls[0])]
+            for kind, call in found:
+                yield {
+                    "kind": kind,
+                    "line": [path, call.lineno, getattr(function, "name", "<module>")],
+                    "call": _name(call.func),
+                    "names": _assigned(statement),
+                    "arguments": sorted({_name(n) for a in call.args for n in ast.walk(a)} - {""}),
+                }
+
+
+def _kind(call: ast.Call) -> str | None:
+    called = _name(call.func)
+    return next((kind for kind, names in _KINDS.items() if called in names), None)
+
+
+def _strides(function: ast.AST) -> Iterator[int]:
+    """Lines of `for i in range(0, n, size)`, by which batches are cut by hand."""
+    for node in ast.walk(function):
+        looped = node.iter if isinstance(node, ast.For) else None
+        if isinstance(looped, ast.Call) and _name(looped.func) == "range" and len(looped.args) == 3:
+            yield looped.lineno
+
+
+def _own_statements(block: ast.AST) -> Iterator[ast.stmt]:
+    """Statements without a body, outside nested functions."""
+    for node in ast.iter_child_nodes(block):
+        if isinstance(node, ast.FunctionDef):
+            continue
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            yield node
+        else:
+            yield from _own_statements(node)
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [name for target in targets for name in map(_name, ast.walk(target)) if name]
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

@@ -1,0 +1,463 @@
+"""Samples as they pass: what training and evaluation forwards are fed, and how much of it is the same."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from doctor.observe.fingerprints import fingerprints, sample_tensors
+from doctor.observe.frames import Line
+from doctor.observe.watch import Watch
+
+_MOST_BATCHES = 400  # of each kind whose samples are fingerprinted
+_MOST_ELEMENTS = 60_000_000  # read for statistics, in all
+_MOST_ROWS = 2000
+_MOST_COLUMNS = 256
+_MOST_FRAMES = 6
+_PIECES = 8  # least length of a piece of a window that is looked for in other windows
+
+
+@dataclass
+class _Moments:
+    """Statistics by channel of the first floating-point input of one shape, in training or in evaluation."""
+
+    batches: int = 0
+    samples: int = 0
+    count: int = 0
+    total: Any = 0.0
+    square: Any = 0.0
+    spread: Any = 0.0  # of the means of the samples
+    low: Any = None
+    high: Any = None
+    non_finite: int = 0
+    bad_columns: set[int] = field(default_factory=set)
+    line: Line | None = None
+
+
+@dataclass
+class _Group:
+    """Evaluation batches that came over the same lines of the program from the same loader."""
+
+    line: Line | None
+    loader: int | None
+    root: int
+    steps: set[int] = field(default_factory=set)
+    keys: list[torch.Tensor] = field(default_factory=list)
+    seen: list[torch.Tensor] = field(default_factory=list)  # which of them were trained on before
+    pieces: int = 0
+    pieces_seen: int = 0
+
+
+@dataclass
+class _Loader:
+    dataset: Any
+    indices: Any
+    repeats: bool
+    iterable: bool
+    workers: int
+    subset_line: Line | None
+
+
+class PassingWatch(Watch):
+    """Fingerprints and statistics of the inputs of every root."""
+
+    def install(self) -> None:
+        """Keep the data sets of loaders, and the lines on which subsets are made."""
+        self._trained: dict[int, dict[int, int]] = {}
+        self._batches: dict[int, list[torch.Tensor]] = {}
+        self._pieces: dict[int, set[int]] = {}
+        self._groups: dict[Any, _Group] = {}
+        self._moments: dict[Any, dict[str, _Moments]] = {}
+        self._rows: dict[Any, list[torch.Tensor]] = {}
+        self._examples: dict[int, list[torch.Tensor]] = {}
+        self._loaders: dict[int, _Loader] = {}
+        self._epochs: dict[tuple[int, int], list[torch.Tensor]] = {}
+        self._epoch = 0
+        self._counts = {"train": 0, "eval": 0}
+        self._elements = 0
+        self._places: dict[tuple[int, str], int] = {}
+        self._given = 0
+        self._latest: tuple[int | None, int, Any] | None = None
+        self._lines: dict[int, Line | None] = {}
+        self._broken: dict[Any, dict[str, Any]] = {}
+        wrap = self.recorder.patches.wrap
+        wrap(DataLoader, "__init__", self._loader_made)
+        wrap(DataLoader, "__iter__", self._iterated)
+        wrap(Subset, "__init__", self._subset_made)
+
+    def _subset_made(self, original: Any, subset: Any, *args: Any, **kwargs: Any) -> None:
+        self._lines[id(subset)] = self.recorder.frames.line()
+        original(subset, *args, **kwargs)
+
+    def _loader_made(self, original: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+        original(loader, *args, **kwargs)
+        self.guarded(self._keep_loader)(loader)
+
+    def _keep_loader(self, loader: Any) -> None:
+        index = getattr(loader, "_doctor_index", None)
+        if index is None:
+            return
+        iterable = isinstance(loader.dataset, IterableDataset)
+        sampler = None if iterable else loader.sampler
+        plain = type(sampler).__name__ in ("RandomSampler", "SequentialSampler", "SubsetRandomSampler")
+        repeats = not plain or bool(getattr(sampler, "replacement", False))
+        dataset, indices, line = _resolved(loader.dataset, self._lines)
+        if type(sampler).__name__ == "SubsetRandomSampler":
+            chosen = [int(i) for i in getattr(sampler, "indices", ())]
+            indices = chosen if indices is None else [indices[i] for i in chosen]
+        elif not plain:
+            indices = None
+            dataset = None
+        self._loaders[index] = _Loader(dataset, indices, repeats, iterable, loader.num_workers, line)
+
+    def _iterated(self, original: Any, loader: Any) -> Any:
+        self._epoch += 1
+        return original(loader)
+
+    # -- calls --------------------------------------------------------------------------------------------------
+
+    def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """A model returned: note what it was called with."""
+        output = _first_tensor(result)
+        if output is None:
+            return
+        root, path = self.recorder.naming.place(module)
+        if root < 0:
+            return
+        grad = output.requires_grad
+        kind = "train" if grad and module.training else "open" if grad else "eval"
+        named = sample_tensors(args, kwargs)
+        if not named:
+            return
+        self._note_moments((root, path), kind, named, output)
+        counted = "eval" if kind == "eval" else "train"
+        if len(named[0][1]) < 2 and self._counts[counted] > 50:
+            return
+        if self._counts[counted] >= _MOST_BATCHES:
+            return
+        self._counts[counted] += 1
+        mask = kwargs.get("attention_mask")
+        keys = fingerprints([part for _, part in named], mask if isinstance(mask, torch.Tensor) else None)
+        place = self._places.setdefault((root, path), len(self._places))
+        loader = self._fresh_loader()
+        if kind == "train":
+            self._note_training(place, keys, named, loader)
+        elif self._trained.get(place):
+            # In eval mode with gradients, it is an evaluation without no_grad, where there is a training mode as well.
+            self._note_evaluation(place, keys, named, loader)
+
+    def _fresh_loader(self) -> int | None:
+        """The loader that gave a batch since the last call of a model."""
+        given = sum(record["batches"] for record in self.recorder.loaders.records)
+        fresh, self._given = given > self._given, given
+        return self.recorder.loaders._last if fresh else None
+
+    def _note_training(self, root: int, keys: torch.Tensor, named: Any, loader: int | None) -> None:
+        seen, step = self._trained.setdefault(root, {}), self.recorder.step
+        for key in keys.tolist():
+            seen.setdefault(key, step)
+        self._batches.setdefault(root, []).append(keys)
+        first = named[0][1]
+        if len(self._examples.setdefault(root, [])) < 8 and first.is_floating_point():
+            flat = first.reshape(len(first), -1)
+            self._examples[root].append(flat[:256, :: max(1, flat.shape[1] // 1024)].float().cpu().clone())
+        if loader is not None:
+            self._epochs.setdefault((loader, self._epoch), []).append(keys)
+        pieces = _pieces(first, every=True)
+        if pieces is not None and len(self._pieces.setdefault(root, set())) < 500_000:
+            self._pieces[root].update(pieces.reshape(-1).tolist())
+
+    def _note_evaluation(self, root: int, keys: torch.Tensor, named: Any, loader: int | None) -> None:
+        seen = self._trained[root]
+        lines = tuple(self._user_lines())
+        if loader is None and self._latest is not None and self._latest[1:] == (root, lines):
+            loader = self._latest[0]  # a loop that fetches one batch ahead
+        self._latest = (loader, root, lines)
+        key = (root, loader, lines)
+        group = self._groups.get(key)
+        if group is None:
+            line = self.recorder.frames.line()
+            group = self._groups[key] = _Group(line, loader, root)
+        group.steps.add(self.recorder.step)
+        group.keys.append(keys)
+        group.seen.append(torch.tensor([number in seen for number in keys.tolist()]))
+        pieces = _pieces(named[0][1], every=False)
+        known = self._pieces.get(root)
+        if pieces is not None and known:
+            found = [number in known for number in pieces.reshape(-1).tolist()]
+            group.pieces += len(found)
+            group.pieces_seen += sum(found)
+
+    def _user_lines(self) -> list[tuple[str, int]]:
+        frame = sys._getframe(1)
+        lines: list[tuple[str, int]] = []
+        while frame is not None and len(lines) < _MOST_FRAMES:
+            name = self.recorder.frames.name(frame.f_code.co_filename)
+            if name is not None:
+                lines.append((name, frame.f_lineno))
+            frame = frame.f_back  # type: ignore[assignment]
+        return lines
+
+    # -- statistics ---------------------------------------------------------------------------------------------
+
+    def _note_moments(self, place: tuple[int, str], kind: str, named: Any, output: torch.Tensor) -> None:
+        found = next(((n, v) for n, v in named if v.is_floating_point() and v.dim() >= 2), None)
+        if found is None:
+            return
+        name, value = found
+        if self._elements > _MOST_ELEMENTS:
+            return
+        self._elements += value.numel()
+        axis = 1 if value.dim() == 4 else value.dim() - 1
+        if value.shape[axis] > 4096:
+            return
+        key = (*place, name, value.dim(), value.shape[axis])
+        kind = "train" if kind == "train" else "eval"
+        moments = self._moments.setdefault(key, {}).setdefault(kind, _Moments())
+        moments.line = moments.line or self.recorder.frames.line()
+        rows = value.movedim(axis, -1).reshape(len(value), -1, value.shape[axis]).double()
+        finite = torch.isfinite(rows)
+        if not finite.all():
+            bad = (~finite).sum((0, 1))
+            moments.non_finite += int(bad.sum())
+            moments.bad_columns.update(bad.nonzero()[:, 0].tolist()[:64])
+            if not torch.isfinite(output.float()).all():
+                self._note_broken(place, kind, value, bad)
+            rows = torch.where(finite, rows, torch.zeros_like(rows))
+        means = rows.mean(1)
+        moments.batches += 1
+        moments.samples += len(value)
+        moments.count += rows.shape[0] * rows.shape[1]
+        moments.total = moments.total + rows.sum((0, 1)).cpu()
+        moments.square = moments.square + rows.square().sum((0, 1)).cpu()
+        moments.spread = moments.spread + means.square().sum(0).cpu()
+        low, high = rows.amin((0, 1)).cpu(), rows.amax((0, 1)).cpu()
+        moments.low = low if moments.low is None else torch.minimum(moments.low, low)
+        moments.high = high if moments.high is None else torch.maximum(moments.high, high)
+        if kind == "train" and value.dim() == 2:
+            kept = self._rows.setdefault(key, [])
+            if sum(map(len, kept)) < _MOST_ROWS:
+                kept.append(value[:, :_MOST_COLUMNS].float().cpu().clone())
+
+    def _note_broken(self, place: tuple[int, str], kind: str, value: torch.Tensor, bad: torch.Tensor) -> None:
+        record = self._broken.get(place)
+        if record is None:
+            self._broken[place] = {
+                "kind": kind, "line": self.recorder.frames.line(), "step": self.recorder.step,
+                "values": int(bad.sum()), "of": value.numel(), "columns": bad.nonzero()[:, 0].tolist()[:16],
+                "nan": bool(torch.isnan(value).any()), "width": len(bad), "batches": 1,
+            }  # fmt: skip
+        else:
+            record["batches"] += 1
+
+    # -- report -------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Events of what was the same, and of the statistics."""
+        emit = self.recorder.stream.emit
+        for (root, _), record in self._broken.items():
+            emit("non-finite-input", root=root, **record)
+        for root, batches in self._batches.items():
+            emit("training-samples", **self._repeats(root, batches))
+        for group in self._groups.values():
+            if sum(map(len, group.keys)):
+                emit("evaluation-samples", **self._overlap(group))
+        self._report_indices()
+        for key, kinds in self._moments.items():
+            for kind, found in kinds.items():
+                emit("input-moments", **_moments_event(key, kind, found))
+        for key, kept in self._rows.items():
+            sentinels = _sentinels(torch.cat([rows for rows in kept if rows.shape[1] == kept[0].shape[1]]))
+            if sentinels:
+                emit("sentinels", root=key[0], line=self._moments[key]["train"].line, columns=sentinels)
+        self._report_workers()
+
+    def _repeats(self, root: int, batches: list[torch.Tensor]) -> dict[str, Any]:
+        rows = [part for part in self._examples.get(root, []) if part.shape[1] == self._examples[root][0].shape[1]]
+        distinct, columns = _richness(torch.cat(rows)) if rows else (0.0, 0)
+        best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0}
+        for (loader, _), keys in self._epochs.items():
+            known = self._loaders.get(loader)
+            if known is None or known.repeats or known.iterable:
+                continue
+            together = torch.cat(keys)
+            if len(together) > best["samples"]:
+                best = {
+                    "loader": loader,
+                    "samples": len(together),
+                    "repeated": len(together) - len(torch.unique(together)),
+                }
+        largest = max(batches, key=len)
+        if not self._epochs and len(largest) >= 64:
+            best = {"loader": None, "samples": len(largest), "repeated": len(largest) - len(torch.unique(largest))}
+        return {
+            "root": root, "distinct": len(self._trained.get(root, ())), "continuous_share": distinct,
+            "continuous_columns": columns, "batches": len(batches), "passes_samples": best["samples"],
+            "passes_repeated": best["repeated"], "loader": best["loader"],
+        }  # fmt: skip
+
+    def _overlap(self, group: _Group) -> dict[str, Any]:
+        keys, seen = torch.cat(group.keys), torch.cat(group.seen)
+        unique, where = torch.unique(keys, return_inverse=True)
+        first = torch.zeros(len(unique), dtype=torch.bool)
+        first[where[seen]] = True
+        trained = self._trained[group.root]
+        covered = torch.isin(torch.tensor(list(trained)), unique).float().mean()
+        known = self._loaders.get(group.loader) if group.loader is not None else None
+        return {
+            "root": group.root, "line": group.line, "loader": group.loader, "batches": len(group.keys),
+            "samples": len(unique), "seen": int(first.sum()), "trained": len(trained), "covered": float(covered),
+            "steps": len(group.steps), "of_steps": self.recorder.step, "repeated": len(keys) > 1.5 * len(unique),
+            "pieces": group.pieces, "pieces_seen": group.pieces_seen,
+            "same_dataset": self._same_as_training(group.loader),
+            "line_of_subset": known.subset_line if known else None,
+        }  # fmt: skip
+
+    def _training_loaders(self) -> list[int]:
+        records = self.recorder.loaders.records
+        return [r["index"] for r in records if r["used_in_training"] and r["index"] in self._loaders]
+
+    def _same_as_training(self, loader: int | None) -> bool:
+        """Whether it draws from a training loader's own data set, all of it."""
+        mine = self._loaders.get(loader) if loader is not None else None
+        if mine is None or mine.dataset is None:
+            return False
+        for index in self._training_loaders():
+            other = self._loaders[index]
+            if index == loader:
+                return True
+            if other.dataset is mine.dataset and other.indices == mine.indices:
+                return True
+        return False
+
+    def _report_indices(self) -> None:
+        """Loaders that draw the same places of one data set for training and for evaluation."""
+        training = self._training_loaders()
+        for index, mine in self._loaders.items():
+            record = self.recorder.loaders.records[index]
+            if index in training or not record["batches"] or mine.dataset is None:
+                continue
+            pairs = [self._loaders[i] for i in training if self._loaders[i].dataset is mine.dataset]
+            if len(pairs) != 1:
+                continue
+            length = _length(mine.dataset)
+            ours = set(mine.indices if mine.indices is not None else range(length))
+            theirs = set(pairs[0].indices if pairs[0].indices is not None else range(length))
+            if not ours or ours == theirs:
+                continue
+            self.recorder.stream.emit(
+                "shared-indices", loader=index, samples=len(ours), shared=len(ours & theirs), training=len(theirs),
+                line=record["source"], line_of_subset=mine.subset_line, training_line=pairs[0].subset_line,
+            )  # fmt: skip
+
+    def _report_workers(self) -> None:
+        """Batches of one epoch that several workers gave alike."""
+        for (loader, _), keys in self._epochs.items():
+            known = self._loaders.get(loader)
+            if known is None or known.workers < 2 or len(keys) < 2:
+                continue
+            if known.repeats and not known.iterable:
+                continue
+            rounds = same = 0
+            for start in range(0, len(keys) - known.workers + 1, known.workers):
+                several = keys[start : start + known.workers]
+                rounds += 1
+                same += all(len(k) == len(several[0]) and bool((k == several[0]).all()) for k in several[1:])
+            if rounds:
+                self.recorder.stream.emit(
+                    "worker-batches", loader=loader, workers=known.workers, rounds=rounds, same=same,
+                    iterable=known.iterable, line=self.recorder.loaders.records[loader]["source"],
+                )  # fmt: skip
+                return
+
+
+def _resolved(dataset: Any, lines: dict[int, Line | None]) -> tuple[Any, Any, Line | None]:
+    """The data set below all subsets, the places in it (None: all), and the line of the outermost subset."""
+    indices: Any = None
+    line = lines.get(id(dataset))
+    while type(dataset) is Subset:
+        own = [int(i) for i in dataset.indices]
+        indices = own if indices is None else [own[i] for i in indices]
+        dataset = dataset.dataset
+    return dataset, indices, line
+
+
+def _length(dataset: Dataset[Any]) -> int:
+    try:
+        return len(dataset)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return 0
+
+
+def _first_tensor(result: Any) -> torch.Tensor | None:
+    if isinstance(result, torch.Tensor):
+        return result
+    values = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else ()
+    floats = [v for v in values if isinstance(v, torch.Tensor) and v.is_floating_point()]
+    return next((v for v in floats if v.requires_grad), floats[0] if floats else None)
+
+
+def _pieces(value: torch.Tensor, every: bool) -> torch.Tensor | None:
+    """Fingerprints of pieces of windows `(samples, time)` or `(samples, time, features)`, half as long as they: at
+    every place, or the middle one. Constant pieces, which could be anywhere, are left out by the caller's counts.
+    """
+    if not value.is_floating_point() or value.dim() not in (2, 3) or not 2 * _PIECES <= value.shape[1] <= 256:
+        return None
+    length = value.shape[1] // 2
+    windows = value.unfold(1, length, 1)
+    if not every:
+        middle = windows.shape[1] // 2
+        windows = windows[:, middle : middle + 1]
+        varied = (windows != windows[..., :1]).flatten(1).sum(1) > length // 2
+        windows = windows[varied]
+        if not len(windows):
+            return None
+    elif windows.numel() > 2_000_000:
+        return None
+    flat = windows.reshape(-1, windows[0, 0].numel())
+    return fingerprints([flat.contiguous()])
+
+
+def _richness(rows: torch.Tensor) -> tuple[float, int]:
+    """Share of distinct values in the most varied columns, and how many columns are varied (a fifth distinct)."""
+    shares = [len(torch.unique(column)) / len(rows) for column in rows.T[:128]]
+    return max(shares), sum(share > 0.2 for share in shares)
+
+
+def _sentinels(rows: torch.Tensor) -> list[dict[str, Any]]:
+    """Columns whose most extreme value is repeated exactly and lies farther off than the others reach."""
+    found = []
+    for index, column in enumerate(rows.T):
+        column = column[torch.isfinite(column)]
+        if len(column) < 64:
+            continue
+        for extreme in (float(column.min()), float(column.max())):
+            rest = column[column != extreme]
+            share = 1 - len(rest) / len(column)
+            if len(column) - len(rest) < 5 or not 0.005 < share < 0.5 or len(torch.unique(rest)) < 12:
+                continue
+            low, high = float(rest.min()), float(rest.max())
+            gap = low - extreme if extreme < low else extreme - high
+            if gap > 1.5 * (high - low):
+                found.append({
+                    "column": index, "value": extreme, "share": share, "median": float(rest.median()),
+                    "low": low, "high": high,
+                })  # fmt: skip
+    return found[:32]
+
+
+def _moments_event(key: Any, kind: str, found: _Moments) -> dict[str, Any]:
+    mean = found.total / found.count
+    std = (found.square / found.count - mean.square()).clamp_min(0).sqrt()
+    between = (found.spread / found.samples - mean.square()).clamp_min(0).sqrt()
+    return {
+        "root": key[0], "path": key[1], "name": key[2], "dims": key[3], "kind": kind, "line": found.line,
+        "batches": found.batches, "samples": found.samples, "mean": mean.tolist(), "std": std.tolist(),
+        "between": between.tolist(), "low": found.low.tolist(), "high": found.high.tolist(),
+        "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
+    }  # fmt: skip
