@@ -40,6 +40,7 @@ class Patches:
         self._current: dict[Path, bytes] = {}
         self._texts: dict[str, str] = {}
         self._rules: tuple[str, ...] = ()
+        self._tried_any = False  # one is tried in any case: it is what the user is here for
 
     def prescribe(self, findings: Sequence[Finding]) -> tuple[Finding, ...]:
         """The findings with a patch where one can be made."""
@@ -52,20 +53,23 @@ class Patches:
         for patch in making.patches_for(finding, self._current, self._since):
             patch = patch.model_copy(update={"on_top_of": self._rules})
             tried.append(self._tried(finding, patch))
-            if tried[-1].verdict in (Verdict.CONFIRMED, Verdict.UNTESTED) or len(tried) == _MOST_TRIED:
+            if self._stands(tried[-1]) or tried[-1].verdict is Verdict.UNTESTED or len(tried) == _MOST_TRIED:
                 break
         if not tried:
             return finding
         best = min(tried, key=lambda patch: _VERDICTS.index(patch.verdict))
-        if best.verdict in (Verdict.CONFIRMED, Verdict.UNTESTED):
+        if self._stands(best):
             self._current.update({Path(file.path): file.content for file in best.files})
             self._texts.update({file.path: file.text for file in best.files})
             self._rules = (*self._rules, finding.rule)
         return finding.revised(patch=best)
 
     def _tried(self, finding: Finding, patch: Patch) -> Patch:
-        if self._arms is None or not self._in_time():
+        if self._arms is None:
             return patch
+        if self._tried_any and not self._in_time():
+            return patch.model_copy(update={"effect": Effect(statistic="trial", note="the time for trials was spent")})
+        self._tried_any = True
         base = _edited(self._texts)
         treated = _edited({**self._texts, **{file.path: file.text for file in patch.files}})
         wanted = [(treatments, seed) for seed in self._seeds for treatments in (base, treated)]
@@ -99,6 +103,10 @@ class Patches:
             note=f"{finding.rule} is {'no longer' if gone else 'still'} found in the patched program",
         )
         return patch.model_copy(update={"verdict": outcome, "effect": effect})
+
+    def _stands(self, patch: Patch) -> bool:
+        """Whether later patches are made on top of this one: it is proven, or nothing can be."""
+        return patch.proven or self._arms is None
 
     def _is_same(self, finding: Finding, other: Finding) -> bool:
         return other.rule == finding.rule and other.level is not Severity.INFO

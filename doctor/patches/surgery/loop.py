@@ -51,9 +51,17 @@ def _backward(site: Site) -> cst.Call:
 
 @performs(CallStep)
 def call_step(edit: CallStep, site: Site) -> None:
-    """Behind backward, in its block."""
-    backward = _backward(site)
-    site.insert(f"{optimizer_near(site, backward)}.step()", backward, after=True)
+    """Behind backward and what prepares its gradients, in its block."""
+    source, backward = site.source, _backward(site)
+    statement, block = source.in_block(backward)
+    body = list(block.body)  # type: ignore[attr-defined]
+    last = statement
+    for following in body[body.index(statement) + 1 :]:
+        calls = [called(call) for call in source.nodes(cst.Call, following)]
+        if not any(name.startswith(("clip_grad", "unscale_", "backward")) for name in calls):
+            break
+        last = following
+    site.insert(f"{optimizer_near(site, backward)}.step()", last, after=True)
 
 
 @performs(CallBackward)

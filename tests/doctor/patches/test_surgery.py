@@ -122,6 +122,13 @@ def test_a_step_is_put_behind_backward(edited):
     ]
 
 
+def test_a_step_is_put_behind_the_clipping(tmp_path):
+    text = "for x in d:\n    opt.zero_grad()\n    f(x).backward()\n    clip_grad_norm_(p, 1.0)\n    sched.step()\n"
+    (tmp_path / "t.py").write_text(text)
+    new = perform(edits.CallStep(), Project(tmp_path), "t.py", 3)[tmp_path / "t.py"].decode()
+    assert new == text.replace("1.0)\n", "1.0)\n    opt.step()\n")
+
+
 def test_backward_is_put_before_the_step(edited):
     text = "for x in d:\n    out, loss = f(x)\n    optimizer.step()\n"
     assert edited(edits.CallBackward(), text, "step") == ([], ["loss.backward()"])

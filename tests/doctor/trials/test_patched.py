@@ -8,7 +8,7 @@ from doctor.trials.arms import Arm
 from doctor.trials.patched import Patches
 from doctor.trials.treatments import ClearGradients, EvaluateInEvalMode
 
-SICK = "for x in d:\n    loss.backward()\n    opt.step()\n"
+SICK = "import torch\nfor x in d:\n    loss.backward()\n    opt.step()\n"
 FLAT = tuple(2.0 + 0.001 * (i % 3) for i in range(30))
 FALLING = tuple(2.0 * 0.9**i for i in range(30))
 
@@ -34,7 +34,7 @@ def verdict(tmp_path, monkeypatch):
 
     def judge(control, patched, found=(), end=None, **changes):
         fields = {"treatment": ClearGradients(), "severity": Severity.ERROR, "rule": "OPT003", **changes}
-        finding = Finding(message="m", location=Location(path="train.py", line=2), **fields)
+        finding = Finding(message="m", location=Location(path="train.py", line=3), **fields)
         arms = Known(control, patched, **(end or {"outcome": "finished"}))
         (done,) = Patches(arms, 2, lambda _: [finding] if found else [], None).prescribe([finding])
         return done.patch.verdict, done.patch.effect
@@ -72,6 +72,32 @@ def test_where_the_loss_cannot_tell_the_absence_of_the_finding_does(verdict):
 def test_a_control_without_losses_is_beaten_by_one_that_learns(verdict):
     assert verdict((), FALLING, demonstrated="no backward")[0] is Verdict.CONFIRMED
     assert verdict((), FLAT[::-1], demonstrated="no backward")[0] is Verdict.INCONCLUSIVE
+
+
+def test_what_there_was_no_time_to_try_is_untested_and_nothing_is_put_on_top(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SICK)
+    finding = Finding(
+        message="m",
+        location=Location(path="train.py", line=3),
+        treatment=ClearGradients(),
+        severity=Severity.ERROR,
+        rule="R",
+    )
+    other = finding.revised(rule="S", edit=_clipping())
+    patches = Patches(Known(FLAT, FLAT, outcome="finished"), 1, lambda _: [], None, lambda: False)
+    first, second = patches.prescribe([finding, other])
+    assert first.patch.verdict is not Verdict.CONFIRMED
+    assert second.patch.verdict is Verdict.UNTESTED
+    assert "time" in second.patch.effect.note
+    assert second.patch.on_top_of == ()
+    assert "zero_grad" not in second.patch.diff
+
+
+def _clipping():
+    from doctor.patches.edits import ClipGradients
+
+    return ClipGradients()
 
 
 def _edit():
