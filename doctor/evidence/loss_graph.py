@@ -48,15 +48,20 @@ class GraphCut:
 
 @dataclass(frozen=True)
 class LossGraph(Evidence):
-    """The sampled backwards, and the cuts found on the tape between the parameters and the loss."""
+    """The sampled backwards, and the cuts found on the tape between the parameters and the loss.
+
+    `moved` are the parameters that changed over the run: a backward that was not sampled reached them (the generator's
+    behind many steps of the critic, say).
+    """
 
     backwards: tuple[BackwardRecord, ...] = ()
     cuts: tuple[GraphCut, ...] = ()
     trainable: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
     def never_reached(self) -> tuple[str, ...]:
-        """Trainable parameters that no sampled backward reached."""
-        reached = {name for record in self.backwards for name in record.reached}
+        """Trainable parameters that no sampled backward reached and that did not move either."""
+        reached = {name for record in self.backwards for name in record.reached} | set(self.moved)
         return tuple(name for name in self.trainable if name not in reached)
 
 
@@ -82,9 +87,10 @@ def loss_graph(recording: Recording, tape: OpTape | None) -> LossGraph:
     crash = recording.end.get("crash") or {}
     if not records and "does not require grad" not in crash.get("message", ""):
         raise Unavailable("the program made no backward")
-    reached = frozenset(name for record in records for name in record.reached)
+    moved = tuple(event["name"] for event in facts if event.get("moved"))
+    reached = frozenset(name for record in records for name in record.reached) | frozenset(moved)
     cuts = tuple(cut for tape in (tape.tapes if tape else ()) for cut in find_cuts(tape, reached))
-    return LossGraph(records, cuts, trainable)
+    return LossGraph(records, cuts, trainable, moved)
 
 
 def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[GraphCut]:
@@ -100,22 +106,27 @@ def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[Gra
                 flows[note.id] = frozenset({note.parameter})
             if note.requires_grad is not None and note.floating:
                 needs.setdefault(note.id, note.requires_grad)
-        above = frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs))
+        above = _flowing(flows, op)
         for note in op.outputs:
             flows[note.id] = above | flows.get(note.id, frozenset())
     told: set[tuple[str, Source | None]] = set()
     for op in tape.forward:
-        above = frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs)) - reached
+        above = _flowing(flows, op) - reached
         if not above or not any(note.requires_grad for note in op.inputs):
             continue
         cut = op.name in ("_local_scalar_dense", "detach") or (
             bool(op.outputs) and all(needs.get(note.id, False) is False for note in op.outputs) and _is_used(op, tape)
         )
         # Teachers and target networks run without gradients on purpose; where nothing at all is reached, it is the cut.
-        enabled = op.grad_enabled or not reached
+        enabled = op.grad_enabled or not any(not name.startswith("<") for name in reached)
         if cut and enabled and (op.name, op.source) not in told:
             told.add((op.name, op.source))
             yield GraphCut(op.name, op.source, op.module, tuple(sorted(above)), tape.step)
+
+
+def _flowing(flows: dict[int, frozenset[str]], op: Op) -> frozenset[str]:
+    """Parameters whose gradient the inputs of an operation could carry (what came without gradients carries none)."""
+    return frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs if note.requires_grad))
 
 
 def _is_used(op: Op, tape: Tape) -> bool:
