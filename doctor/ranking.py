@@ -17,13 +17,20 @@ _SIDES = {"data": "data", "architecture": "model", "loss": "model", "parameters"
 _VERDICTS = {Verdict.CONFIRMED: 0, Verdict.UNTESTED: 1, Verdict.INCONCLUSIVE: 2, Verdict.REFUTED: 3}
 
 
-def prior(finding: Finding) -> tuple[int, int, int]:
+def prior(finding: Finding) -> tuple[int, ...]:
     """Order before any trial: crashes and demonstrated facts, then named mistakes, then symptoms."""
     crash = 0 if finding.rule.startswith("ARC001") or finding.name == "program-crash" else 1
     kind = 2 if finding.name in _SYMPTOMS else (0 if finding.demonstrated else 1)
     if finding.name in _CONSEQUENCES:
         kind = 3
-    return (crash if finding.level is Severity.ERROR else 1, finding.level.rank, kind)
+    # A symptom is often the louder one: what names a mistake is tried first although it may be a warning only.
+    return (
+        crash if finding.level is Severity.ERROR else 1,
+        finding.level is Severity.INFO,
+        kind >= 2,
+        finding.level.rank,
+        kind,
+    )
 
 
 def off_side(finding: Finding, side: str) -> bool:
@@ -45,7 +52,7 @@ def _order(finding: Finding, symptoms: int, side: str) -> tuple[float, ...]:
         off_side(finding, side),
         finding.level.rank,
         -symptoms,
-        prior(finding)[2],
+        prior(finding)[-1],
     )
 
 
