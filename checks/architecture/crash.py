@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.program_run import Crash, ProgramRun
 from doctor.findings import Finding, Location, Measure, Related, Severity
 from doctor.registry import check
@@ -141,7 +142,7 @@ def shape_mismatch(run: ProgramRun) -> Iterator[Finding]:
 
 
 @check("ARC002", "program-crash", Severity.ERROR, faq="training/architecture/incorrect", faults=())
-def program_crash(run: ProgramRun) -> Iterator[Finding]:
+def program_crash(run: ProgramRun, tree: ModuleTree | None) -> Iterator[Finding]:
     """The program ends with an exception.
 
     ## What it measures
@@ -179,6 +180,9 @@ def program_crash(run: ProgramRun) -> Iterator[Finding]:
         return  # LOS006 names the place where the graph ends, OPT016 what is frozen
     if "specified number of total steps" in crash.message:
         return  # OPT008
+    parameters = tree.parameters if tree is not None else ()
+    if "empty parameter list" in crash.message and parameters and not any(p.requires_grad for p in parameters):
+        return  # OPT016
     known = _explained(crash, _OTHERS) or ("the program crashes", "mend the line named here")
     yield _finding(run, crash, *known)
 

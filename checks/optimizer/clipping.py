@@ -8,6 +8,7 @@ from statistics import median
 
 from doctor.evidence.clip_log import ClipLog, ClipPlace
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
+from doctor.evidence.precision_log import PrecisionLog
 from doctor.evidence.training_trace import TrainingTrace
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -44,7 +45,7 @@ class ClippingLimits(Limits):
 
 @check("OPT011", "clip-too-small", Severity.WARNING, faq="tuning/optimizer settings/incorrect")
 def clip_too_small(
-    log: OptimizerLog, clips: ClipLog, trace: TrainingTrace, limits: ClippingLimits
+    log: OptimizerLog, clips: ClipLog, trace: TrainingTrace, precision: PrecisionLog | None, limits: ClippingLimits
 ) -> Iterator[Finding]:
     """Gradient clipping makes every step tiny, or clips what no step uses.
 
@@ -76,8 +77,8 @@ def clip_too_small(
     """
     kinds = {record.index: record for record in log.optimizers}
     for place in clips.places:
-        if place.calls < limits.min_calls:
-            continue
+        if place.calls < limits.min_calls or (precision and precision.scaler.clips_before_unscale):
+            continue  # norms of scaled gradients mean nothing: OPT014
         if place.misplaced >= limits.misplaced * place.calls or place.empty >= limits.misplaced * place.calls:
             yield _misplaced(place)
             continue
