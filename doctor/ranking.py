@@ -16,7 +16,7 @@ def prior(finding: Finding) -> tuple[int, ...]:
 
     An observed rate or gradient may follow from a mistake, and a mistake never from them: it is cured first.
     """
-    return (finding.nature.rank, finding.demonstrated is None, finding.level.rank)
+    return (finding.level is Severity.INFO, finding.nature.rank, finding.demonstrated is None, finding.level.rank)
 
 
 def off_side(finding: Finding, side: str) -> bool:

@@ -93,7 +93,7 @@ _TOLD_ELSEWHERE = (  # other rules saw what led there: DAT006, DAT019, LOS006, O
     r"|expected scalar type Long|target with class probabilities, got|Class values must be"
     r"|elements of target should be between 0 and 1|\"(nll_loss|cross_entropy)\w*\" not implemented"
     r"|does not require grad and does not have a grad_fn|specified number of total steps"
-    r"|backward through the graph a second time"
+    r"|backward through the graph a second time|optimizer got an empty parameter list"
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.base import Source
 from doctor.evidence.loss_graph import GraphCut, LossGraph
+from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.program_run import ProgramRun
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -39,7 +40,9 @@ class DetachedLimits(Limits):
     faq=("training/loss/missing", "tuning/gradients/missing"),
     faults=("non-differentiable-loss", "detached-graph"),
 )
-def non_differentiable_loss(graph: LossGraph, run: ProgramRun | None, limits: DetachedLimits) -> Iterator[Finding]:
+def non_differentiable_loss(
+    graph: LossGraph, run: ProgramRun | None, tree: ModuleTree | None, limits: DetachedLimits
+) -> Iterator[Finding]:
     """The loss does not depend on the parameters as far as autograd can see.
 
     ## What it measures
@@ -68,6 +71,8 @@ def non_differentiable_loss(graph: LossGraph, run: ProgramRun | None, limits: De
     cut = max(reversed(graph.cuts), key=lambda found: len(found.lost), default=None)
     crash = run.crash if run else None
     if crash is not None and "does not require grad and does not have a grad_fn" in crash.message:
+        if tree is not None and tree.parameters and not any(p.requires_grad for p in tree.parameters):
+            return  # everything is frozen: OPT016
         yield _finding("backward fails: the loss has no gradient function", cut, crash.source, 0, len(graph.trainable))
         return
     if not graph.backwards or not graph.trainable:

@@ -8,6 +8,7 @@ from statistics import median
 
 from doctor.evidence.clip_log import ClipLog, ClipPlace
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
+from doctor.evidence.precision_log import PrecisionLog
 from doctor.evidence.training_trace import TrainingTrace
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -36,13 +37,15 @@ class ClippingLimits(Limits):
     excess: float = 8.0  # median of how many times the gradient exceeds the limit; clipping that only guards: below 3
     share: float = 0.9  # of the calls that clip
     well: float = 0.3  # share by which the loss of a program that trains well falls in the observed steps
+    far: float = 30.0  # excess from which even a loss that falls by half is put on trial
+    very_well: float = 0.75
     eps: float = 1e-7  # elements of a clipped gradient below which Adam's eps of 1e-8 is felt
     misplaced: float = 0.9  # share of the calls between a step and the next backward
 
 
 @check("OPT011", "clip-too-small", Severity.WARNING, faq="tuning/optimizer settings/incorrect")
 def clip_too_small(
-    log: OptimizerLog, clips: ClipLog, trace: TrainingTrace, limits: ClippingLimits
+    log: OptimizerLog, clips: ClipLog, trace: TrainingTrace, precision: PrecisionLog | None, limits: ClippingLimits
 ) -> Iterator[Finding]:
     """Gradient clipping makes every step tiny, or clips what no step uses.
 
@@ -74,15 +77,15 @@ def clip_too_small(
     """
     kinds = {record.index: record for record in log.optimizers}
     for place in clips.places:
-        if place.calls < limits.min_calls:
-            continue
+        if place.calls < limits.min_calls or (precision and precision.scaler.clips_before_unscale):
+            continue  # norms of scaled gradients mean nothing: OPT014
         if place.misplaced >= limits.misplaced * place.calls or place.empty >= limits.misplaced * place.calls:
             yield _misplaced(place)
             continue
         owner = kinds.get(place.optimizer if place.optimizer is not None else -1)
         if owner is None or place.clipped_share < limits.share or place.excess < limits.excess:
             continue
-        if not _felt(owner, place, limits) or _falls_well(trace, owner.index, limits):
+        if not _felt(owner, place, limits) or _falls_well(trace, owner.index, place.excess, limits):
             continue
         what = "largest element" if place.function == "clip_grad_value_" else "norm"
         yield _finding(
@@ -105,7 +108,12 @@ def _by_hand(log: OptimizerLog, clips: ClipLog, trace: TrainingTrace, limits: Cl
     kept = median(changes)
     # Averages over micro-batches and unscaled losses divide by the same number each time; clipping does not.
     varied = max(changes) > 1.05 * min(changes)
-    if kept > 1 / limits.excess or not varied or owner.kind in _SCALE_FREE or _falls_well(trace, owner.index, limits):
+    if (
+        kept > 1 / limits.excess
+        or not varied
+        or owner.kind in _SCALE_FREE
+        or _falls_well(trace, owner.index, 1 / kept, limits)
+    ):
         return
     place = owner.step_source or owner.created
     yield _finding(
@@ -151,13 +159,13 @@ def _finding(
     )
 
 
-def _falls_well(trace: TrainingTrace, optimizer: int, limits: ClippingLimits) -> bool:
+def _falls_well(trace: TrainingTrace, optimizer: int, excess: float, limits: ClippingLimits) -> bool:
     first, last = trace.loss_level(optimizer, True), trace.loss_level(optimizer, False)
     losses = trace.losses(optimizer)
     if first is None or last is None or not losses:
         return False
     start = max(losses[0], first)
-    return start - last > limits.well * abs(start)
+    return start - last > (limits.very_well if excess >= limits.far else limits.well) * abs(start)
 
 
 def _round(value: float) -> str:

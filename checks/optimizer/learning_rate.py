@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from statistics import fmean, median
 
+from doctor.evidence.frozen_weights import FrozenWeights
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.training_trace import TrainingTrace
 from doctor.findings import Finding, Location, Measure, Nature, Severity
@@ -17,7 +18,8 @@ class TooHighLimits(Limits):
     """Thresholds of OPT001."""
 
     min_steps: int = 8
-    update_ratio: float = 0.05  # median |update|/|weights| of a step from which a stalled loss is suspicious
+    game_rise: float = 10.0  # `rise` for one of several optimizers, whose losses pull at each other
+    update_ratio: float = 0.02  # median |update|/|weights| of a step from which a stalled loss is suspicious
     rise: float = 1.5  # last level of the loss over the first
     peak: float = 2.5  # highest loss over the first, by a program whose largest update ratio was above the limit below
     largest_ratio: float = 0.03
@@ -32,6 +34,10 @@ class TooLowLimits(Limits):
     min_steps: int = 12
     update_ratio: float = 2e-5  # median |update|/|weights| of a step; healthy fine-tuning lies above 3e-5
     progress: float = 0.02  # share of the loss by which it may have fallen
+    # A model that starts from random weights and creeps: put on trial at larger ratios, once there are enough steps.
+    creep_steps: int = 40
+    creep_ratio: float = 2.5e-4
+    creep_progress: float = 0.035
 
 
 @check(
@@ -95,7 +101,7 @@ def _too_high(
     if first <= 0 or not math.isfinite(last):
         return None
     peak = max(finite[1:], default=first)
-    if last > limits.rise * first and ratio > 1e-3:
+    if last > (limits.game_rise if game else limits.rise) * first and ratio > 1e-3:
         return f"the loss rises from {first:.4g} to {last:.4g}"
     if game:
         return None
@@ -112,12 +118,18 @@ def _too_high(
 
 
 @check("OPT002", "lr-too-low", Severity.WARNING, faq="tuning/learning rate/incorrect", nature=Nature.OUTCOME)
-def lr_too_low(log: OptimizerLog, trace: TrainingTrace, limits: TooLowLimits) -> Iterator[Finding]:
+def lr_too_low(
+    log: OptimizerLog,
+    trace: TrainingTrace,
+    frozen: FrozenWeights | None,
+    limits: TooLowLimits,
+) -> Iterator[Finding]:
     """The learning rate is so small that training stands still.
 
     ## What it measures
     The median of |update|/|weights| over the observed steps, and by how much the loss fell. Suspicious is a ratio below
-    `update_ratio` with a loss that fell by less than `progress` of its level. The trial runs larger rates.
+    `update_ratio` with a loss that fell by less than `progress` of its level; for models into which no weights were
+    loaded, after `creep_steps`, also one below `creep_ratio` with less than `creep_progress`. The trial runs larger rates.
     ## Why it hurts
     The program is healthy and would need thousands of times the steps.
     ## Example
@@ -144,7 +156,11 @@ def lr_too_low(log: OptimizerLog, trace: TrainingTrace, limits: TooLowLimits) ->
             continue  # still warming up
         ratio = median([step.update_ratio for step in steps if step.update_ratio is not None] or [1.0])
         first, last = trace.loss_level(optimizer.index, True) or 0.0, trace.loss_level(optimizer.index, False) or 0.0
-        if 0 < ratio < limits.update_ratio and first - last < limits.progress * abs(first):
+        fell = first - last
+        stands = 0 < ratio < limits.update_ratio and fell < limits.progress * abs(first)
+        fresh = len(losses) >= limits.creep_steps and len(log.optimizers) == 1 and not (frozen and frozen.learnt)
+        creeps = fresh and 0 < ratio < limits.creep_ratio and fell < limits.creep_progress * abs(first)
+        if stands or creeps:
             reason = f"each step moves the weights by {ratio:.1e} of their size and the loss stays at {last:.4g}"
             yield _finding(optimizer, reason, first, last, ratio, limits.update_ratio, (10, 100, 1000, 10000), "higher")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import fmean
 
 from doctor.evidence.optimizer_log import OptimizerLog
 from doctor.evidence.step_log import GroupRecord, StepLog
@@ -22,6 +23,7 @@ class MomentumLimits(Limits):
     beta2: float = 0.6  # the second moment of a step or two is noise
     eps: float = 0.01  # larger than most gradients' elements, by which Adam then no longer divides
     dampening: float = 0.5
+    swing: float = 1.25  # level of a quarter of the steps over the lowest before it: a loss that swings back
     well: float = 0.3  # share by which the loss of a program that trains well falls in the observed steps
 
 
@@ -142,4 +144,7 @@ def _falls_well(trace: TrainingTrace, optimizer: int, limits: MomentumLimits) ->
     if not losses or first is None or last is None or not all(map(math.isfinite, losses)):
         return False
     start = max(losses[0], first)
-    return start - last > limits.well * abs(start) and max(losses[len(losses) // 2 :]) < start
+    quarter = max(1, len(losses) // 4)
+    levels = [fmean(losses[at : at + quarter]) for at in range(0, len(losses) - quarter + 1, quarter)]
+    swings = any(level > limits.swing * min(levels[:at]) for at, level in enumerate(levels) if at)
+    return start - last > limits.well * abs(start) and max(losses[len(losses) // 2 :]) < start and not swings

@@ -25,7 +25,8 @@ class ScheduleLimits(Limits):
     vanished_share: float = 0.25
     collapse: float = 0.1  # share of the first rate at which a schedule of a run that goes on has arrived
     least_steps: int = 20
-    repeats: int = 3  # calls in a row without a step between, before they are a habit
+    repeats: int = 2  # calls in a row without a step between, before they are a habit
+    repeated_share: float = 0.4  # of its calls
     skipped_rate: float = 1.5  # factor between the skipped first rate and the next one
 
 
@@ -80,9 +81,13 @@ def scheduler_misuse(run: ProgramRun, schedule: ScheduleLog, limits: ScheduleLim
             demonstrated="the program crashes at the step after the schedule's last",
         )
         return
-    yield from _vanished(run, schedule, limits)
+    stuck: set[int | None] = set()
     for record in schedule.schedulers:
-        yield from _judged(run, schedule, record, limits)
+        found = list(_judged(run, schedule, record, limits))
+        yield from found
+        if found and not record.steps:
+            stuck.add(record.optimizer)
+    yield from _vanished(run, schedule, stuck, limits)
 
 
 def _judged(
@@ -93,7 +98,11 @@ def _judged(
         yield from _never_stepped(run, schedule, record, steps, limits)
         return
     place = record.lines[0] if record.lines else record.created
-    if record.repeats >= limits.repeats and record.repeats >= 0.3 * steps and record.kind != "ReduceLROnPlateau":
+    if (
+        record.repeats >= limits.repeats
+        and record.repeats >= limits.repeated_share * record.steps
+        and record.kind != "ReduceLROnPlateau"
+    ):
         yield _finding(
             f"{record.kind} is stepped {record.repeats} times more than the optimizer: each of its periods is cut short",
             record.lines[-1] if len(record.lines) > 1 else place,
@@ -133,8 +142,12 @@ def _judged(
             )
 
 
-def _vanished(run: ProgramRun, schedule: ScheduleLog, limits: ScheduleLimits) -> Iterator[Finding]:
+def _vanished(
+    run: ProgramRun, schedule: ScheduleLog, told: set[int | None], limits: ScheduleLimits
+) -> Iterator[Finding]:
     for optimizer, rates in schedule.rates.items():
+        if optimizer in told:
+            continue
         largest = max(rates, default=0.0)
         initial = max([r.initial or 0.0 for r in schedule.schedulers if r.optimizer == optimizer] or [0.0])
         top = max(largest, initial)

@@ -22,8 +22,10 @@ class WarmupLimits(Limits):
 
     min_steps: int = 24
     least_rate: float = 3e-4  # below this rate the first steps of Adam do no harm to a transformer
-    rise: float = 1.15  # highest loss of the first third over the first loss
-    stalled: float = 0.05  # share of its start by which the loss has fallen at the end
+    rise: float = 1.05  # highest loss of the first third over the first loss
+    well: float = 0.3  # share of its start by which the loss of a program falls that needs no help
+    stalled: float = 0.01  # share of its start by which the loss has fallen at the end; slow language models exceed it
+    stalled_steps: int = 40
     share: float = 0.3  # of the steps that the trial warms up
 
 
@@ -71,8 +73,8 @@ def missing_warmup(
         if not third or first <= 0:
             continue
         peak = max(third)
-        stalls = not last < (1 - limits.stalled) * first
-        if peak < limits.rise * first and not stalls:
+        stalls = len(losses) >= limits.stalled_steps and not last < (1 - limits.stalled) * first
+        if (peak < limits.rise * first and not stalls) or last < (1 - limits.well) * first:
             continue
         place = optimizer.created
         yield Finding(

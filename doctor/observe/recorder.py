@@ -29,6 +29,8 @@ from doctor.observe.stream import Stream
 from doctor.observe.taping import Taping
 from doctor.observe.units import UnitWatch
 
+_LEAST_BACKWARDS = 400  # also where few steps are asked for: each may accumulate over many backwards
+
 
 class StopObservation(BaseException):
     """Ends the program once enough was seen; no `except Exception` of the user's catches it."""
@@ -286,7 +288,11 @@ class Recorder:
         self.taping.close(complete=True)
         self.step += 1
         self._first_step_at = self._first_step_at or time.monotonic()
-        if self.step >= self.plan.steps or self.backwards >= 5 * self.plan.steps or self._out_of_time(self.step):
+        if (
+            self.step >= self.plan.steps
+            or self.backwards >= max(_LEAST_BACKWARDS, 5 * self.plan.steps)
+            or self._out_of_time(self.step)
+        ):
             self._reach_budget()
         elif (
             self.step in self.plan.tape_steps

@@ -35,7 +35,11 @@ class OptimizationWatch(Watch):
         self.recorder.patches.wrap(torch.nn.Module, "load_state_dict", self._loaded)
 
     def _made(self, original: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        original(optimizer, *args, **kwargs)
+        try:
+            original(optimizer, *args, **kwargs)
+        except ValueError:
+            self.recorder.naming.live_roots()  # named now, the models outlive the crash and can be told of
+            raise
         self.guarded(self._note_creation)(optimizer)
 
     def _loaded(self, original: Any, module: Any, *args: Any, **kwargs: Any) -> Any:

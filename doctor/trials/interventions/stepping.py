@@ -219,4 +219,8 @@ class UnfreezeParameters(Intervention):
             return
         self._done = True
         held = {id(tensor) for optimizer in alive for tensor in parameters_of(optimizer)}
-        alive[0].param_groups[0]["params"].extend(p for p in self._thawed if id(p) not in held)
+        new = [parameter for parameter in self._thawed if id(parameter) not in held]
+        alive[0].param_groups[0]["params"].extend(new)
+        watched = self.recorder.stepping.of(alive[0])
+        if watched is not None:
+            self.recorder.parameters.note_held([*new], watched.index)
