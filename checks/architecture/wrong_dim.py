@@ -28,7 +28,7 @@ _ATTENTION = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecod
 
 
 class WrongDimLimits(Limits):
-    """Thresholds of ARC011 and ARC020."""
+    """Thresholds of ARC011 and ARC022."""
 
     min_length: int = 2  # an axis of one sample mixes nothing
 
@@ -241,7 +241,7 @@ def _told(op: Op, what: str, remedy: str) -> Finding:
 
 
 @check(
-    "ARC020",
+    "ARC022",
     "batch-read-as-time",
     Severity.ERROR,
     faq="training/architecture/incorrect",
