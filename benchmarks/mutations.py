@@ -1,213 +1,127 @@
-"""Every fault applied to every healthy program that it fits: `python -m benchmarks.mutations [--confirm] [NAME ...]`.
+"""Every fault put into every healthy program that it fits: sensitivity, specificity, and which rule answers what.
 
-A mutation edits the source at the places that the syntax tree names, so that lines keep their numbers. Prints one line a
-mutant, then the table rule by program (`+` first, `o` among the findings, `.` missed), then the rates.
+    python -m benchmarks.mutations --sample 200 --resume outcomes.jsonl      # run, or go on, or run again what failed
+    python -m benchmarks.mutations --report outcomes.jsonl                   # the tables of what is there
+    python -m benchmarks.mutations --table outcomes.jsonl                    # Markdown for the README
+    python -m benchmarks.mutations --list gpt/                               # which mutants there are
+    python -m benchmarks.mutations --show gpt/train+all-zero                 # what one of them changes
+
+NAMES choose programs (parts of their paths). Samples are drawn by hash: the same each time, and a smaller one is a part
+of a larger one. Without --confirm no trials run, which is some ten times faster.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import argparse
+import difflib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from benchmarks.accuracy import Outcome, examine, patients
-
-Edit = tuple[int, int, int, str]  # line, first column, end column, new text
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A mutated source, and what is wrong with it. `lines` are those on which the fault may be told."""
-
-    fault: str
-    source: str
-    lines: tuple[int, ...]
-    also: tuple[str, ...] = ()
-
-
-def _calls(tree: ast.AST, *names: str) -> list[ast.Call]:
-    def name(node: ast.Call) -> str:
-        function = node.func
-        return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name(node) in names]
-    return sorted((node for node in found if node.lineno == node.end_lineno), key=lambda node: node.lineno)
-
-
-def _text(source: str, node: ast.expr) -> str:
-    return ast.get_source_segment(source, node) or ""
-
-
-def _edited(source: str, edits: list[Edit]) -> str:
-    lines = source.splitlines()
-    for line, start, end, new in sorted(edits, reverse=True):
-        text = lines[line - 1].encode()
-        lines[line - 1] = (text[:start] + new.encode() + text[end:]).decode()
-    return "\n".join(lines) + "\n"
-
-
-def _replaced(source: str, nodes: list[ast.Call], new: Callable[[ast.Call], str]) -> str:
-    edits = [(node.lineno, node.col_offset, node.end_col_offset or 0, new(node)) for node in nodes]
-    return _edited(source, edits)
-
-
-def _around(source: str, line: int, *words: str) -> tuple[int, ...]:
-    """The lines with one of these words, and the line itself."""
-    found = [n for n, text in enumerate(source.splitlines(), 1) if any(word in text for word in words)]
-    return (line, *found)
-
-
-def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutation that fits this program."""
-    tree = ast.parse(source)
-    yield from _loop(source, tree)
-    yield from _rates(source, tree)
-    yield from _losses(source, tree)
-    yield from _layers(source, tree)
-
-
-def _loop(source: str, tree: ast.AST) -> Iterator[Mutant]:
-    for name, fault in (("zero_grad", "missing-zero-grad"), ("step", "missing-step"), ("backward", "missing-backward")):
-        calls = [c for c in _calls(tree, name) if "sched" not in _text(source, c)]
-        if calls:
-            mutated = _replaced(source, calls, lambda _: "None")
-            lines = _around(source, calls[0].lineno, "backward(", ".step(", "zero_grad(")
-            yield Mutant(
-                fault, mutated, lines, ("missing-step", "missing-backward") if fault != "missing-zero-grad" else ()
-            )
-    evals = _calls(tree, "eval")
-    if evals and re.search(r"Dropout|BatchNorm|ResNetConfig", source):
-        lines = tuple(range(evals[0].lineno, evals[0].lineno + 9))
-        yield Mutant("missing-eval-mode", _replaced(source, evals, lambda _: "None"), lines)
-
-
-def _rates(source: str, tree: ast.AST) -> Iterator[Mutant]:
-    made = _calls(tree, "Adam", "AdamW", "SGD")
-    if not made:
-        return
-    lines = tuple(call.lineno for call in made)
-    rates = [(k.value, call) for call in made for k in call.keywords if k.arg == "lr"]
-    if rates:
-        value, call = rates[0]
-        factor = "300" if "Adam" in _text(source, call) else "100"
-        for fault, by in (("lr-too-high", factor), ("lr-too-low", "1e-6")):
-            new = f"{by} * ({_text(source, value)})"
-            edit = (value.lineno, value.col_offset, value.end_col_offset or 0, new)
-            yield Mutant(
-                fault, _edited(source, [edit]), lines, ("exploding-gradients",) if fault == "lr-too-high" else ()
-            )
-    parameters = [c for c in _calls(tree, "parameters") if c.lineno in lines]
-    if parameters:
-        mutated = _replaced(source, parameters, lambda c: f"list({_text(source, c)})[:-2]")
-        yield Mutant("optimizer-missing-params", mutated, lines)
-
-
-def _losses(source: str, tree: ast.AST) -> Iterator[Mutant]:
-    for name, activation, fault in (
-        ("cross_entropy", "softmax({}, dim=-1)", "wrong-output-activation"),
-        ("binary_cross_entropy_with_logits", "sigmoid({})", "wrong-output-activation"),
-    ):
-        calls = [c for c in _calls(tree, name) if c.args]
-        if calls and "import torch\n" in source:
-            edits = [_wrapped(source, c, "torch." + activation) for c in calls]
-            yield Mutant(fault, _edited(source, edits), tuple(c.lineno for c in calls))
-    squeezed = [
-        c
-        for c in _calls(tree, "squeeze", "flatten")
-        if "model(" in _text(source, c) or "prediction" in _text(source, c)
-    ]
-    if squeezed and "MSELoss" in source:
-        mutated = _replaced(source, squeezed, lambda c: _text(source, c.func.value))  # type: ignore[attr-defined]
-        yield Mutant("broadcast-loss", mutated, _around(source, squeezed[0].lineno, "loss = "))
-    backwards = _calls(tree, "backward")
-    if backwards:
-        mutated = _replaced(
-            source,
-            backwards,
-            lambda c: f"({_text(source, c.func.value)}).detach().requires_grad_().backward()",  # type: ignore[attr-defined]
-        )
-        lines = tuple(c.lineno for c in backwards)
-        yield Mutant("non-differentiable-loss", mutated, lines, ("detached-graph",))
-
-
-def _wrapped(source: str, call: ast.Call, pattern: str) -> Edit:
-    first = call.args[0]
-    return first.lineno, first.col_offset, first.end_col_offset or 0, pattern.format(_text(source, first))
-
-
-def _layers(source: str, tree: ast.AST) -> Iterator[Mutant]:
-    linears = [c for c in _calls(tree, "Linear") if len(c.args) >= 2]
-    if linears:
-        last = linears[-1]
-        edit = _wrapped(source, last, "1 + {}")
-        yield Mutant(
-            "shape-mismatch", _edited(source, [edit]), _around(source, last.lineno, "forward", "return ", "model(")
-        )
-    activations = [c for c in _calls(tree, "relu") if len(c.args) == 1]
-    modules = [c for c in _calls(tree, "ReLU") if not c.args]
-    if (activations or modules) and "Conv" not in source and linears:
-        edits = [(c.lineno, c.col_offset, c.end_col_offset or 0, f"({_text(source, c.args[0])})") for c in activations]
-        edits += [(c.lineno, c.col_offset, c.end_col_offset or 0, "nn.Identity()") for c in modules]
-        lines = tuple(range(1, source.count("\n") + 1))  # several lines are right: layers, forward, and its call
-        yield Mutant("missing-activation", _edited(source, edits), lines)
-    models = [n for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "model"]
-    for fault, call, also in (
-        ("zero-init", "zeros_(p)", ("symmetric-init",)),
-        ("symmetric-init", "constant_(p, 0.05)", ()),
-    ):
-        if models and "Embedding" not in source and "from_pretrained" not in source:
-            end = models[0].end_lineno or models[0].lineno
-            text = source.splitlines()
-            text[end - 1] += f"; [torch.nn.init.{call} for p in model.parameters() if p.dim() > 1]"
-            yield Mutant(fault, "\n".join(text) + "\n", tuple(range(1, len(text) + 1)), also)
+from benchmarks import tables
+from benchmarks.examination import Outcome, examine
+from benchmarks.programs import Specimen, healthy, sample, specimens, written
 
 
 def main() -> None:
-    """Examine every mutant, print the table and the rates."""
-    extra = [] if "--confirm" in sys.argv else ["--no-confirm"]
-    names = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    table: dict[tuple[str, str], str] = {}
-    outcomes: list[Outcome] = []
-    for path, truth in patients(names or ["tabular", "recommender", "gpt", "resnet", "deepspeech"]):
-        if truth["fault"] != "none":
-            continue
-        for mutant in mutants(path.read_text()):
-            outcome = _outcome(path, mutant, extra)
-            outcomes.append(outcome)
-            mark = "+" if outcome.first else "o" if outcome.found else "."
-            program = f"{path.parent.name}/{path.stem}"
-            table[mutant.fault, program] = mark
-            line = "" if outcome.line is None else "line" if outcome.line else "LINE?"
-            print(
-                f"{mark} {program:<40} {mutant.fault:<26} {' '.join(outcome.alarms) or '-':<24} {line:<6}{outcome.verdict}",
-                flush=True,
-            )
-    _print_table(table)
-    first = [o for o in outcomes if o.first]
-    print(f"\n{len(outcomes)} mutants; found first {len(first)}; found {sum(o.found for o in outcomes)}; "
-          f"right line {sum(bool(o.line) for o in first)}")  # fmt: skip
+    """Read the arguments and do what they say."""
+    options = _options()
+    if options.report or options.table:
+        outcomes = load(Path(options.report or options.table))
+        print(tables.markdown(outcomes) if options.table else _report(outcomes))
+        return
+    chosen = specimens(options.names, options.operator)
+    if options.show:
+        _show(options.show)
+        return
+    if options.sample is not None:
+        chosen = sample(chosen, options.sample)
+    if options.list:
+        print("\n".join(f"{s.name:<70} {s.mutant.fault:<26} {min(s.mutant.lines, default=0)}" for s in chosen))
+        return
+    outcomes = run(chosen, options.names, options.confirm, options.jobs, options.resume, options.healthy)
+    print("\n" + _report(outcomes))
 
 
-def _outcome(path: Path, mutant: Mutant, extra: list[str]) -> Outcome:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.parent.name
-        shutil.copytree(path.parent, copy)
-        (copy / path.name).write_text(mutant.source)
-        truth = {"fault": mutant.fault, "lines": list(mutant.lines), "also": list(mutant.also)}
-        return examine(copy / path.name, truth, extra)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAMES")
+    parser.add_argument("--operator", action="append", default=[], help="only this operator, or this fault")
+    parser.add_argument("--sample", type=int, metavar="N", help="so many mutants, one of each operator in turn")
+    parser.add_argument("--confirm", action=argparse.BooleanOptionalAction, default=False, help="with trials")
+    parser.add_argument(
+        "--healthy", action=argparse.BooleanOptionalAction, default=True, help="the unchanged programs, too"
+    )
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="outcomes are kept there, and not made twice")
+    parser.add_argument("--jobs", type=int, default=1, help="programs at once, each on one thread")
+    parser.add_argument("--report", metavar="FILE")
+    parser.add_argument("--table", metavar="FILE")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--show", metavar="MUTANT")
+    return parser.parse_args()
 
 
-def _print_table(table: dict[tuple[str, str], str]) -> None:
-    programs = sorted({program for _, program in table})
-    print("\n" + "\n".join(f"{number:>2} {program}" for number, program in enumerate(programs, 1)))
-    print(f"\n{'fault':<28}" + "".join(f"{number:>3}" for number in range(1, len(programs) + 1)))
-    for fault in sorted({fault for fault, _ in table}):
-        print(f"{fault:<28}" + "".join(f"{table.get((fault, program), ''):>3}" for program in programs))
+def run(
+    chosen: Sequence[Specimen],
+    names: Sequence[str] = (),
+    confirm: bool = False,
+    jobs: int = 1,
+    keep: Path | None = None,
+    with_healthy: bool = True,
+) -> list[Outcome]:
+    """Examine them (and the healthy programs), several at a time; what `keep` already holds is not done again."""
+    extra = ("--jobs", "1") if confirm else ("--no-confirm",)
+    threads = 1 if jobs > 1 else None
+    work: dict[str, Callable[[], Outcome]] = {}
+    if with_healthy:
+        work |= {p.name: (lambda p=p: examine(p, extra, threads=threads)) for p in healthy(names)}
+    work |= {s.name: (lambda s=s: _mutant(s, extra, threads)) for s in chosen}
+    done = {o.name: o for o in load(keep) if not o.failure} if keep is not None and keep.exists() else {}
+    outcomes = [done[name] for name in work if name in done]
+    missing = {name: task for name, task in work.items() if name not in done}
+    started = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(task) for task in missing.values()]
+        try:
+            for number, future in enumerate(as_completed(running), 1):
+                outcome = future.result()
+                outcomes.append(outcome)
+                if keep is not None:
+                    with keep.open("a") as file:
+                        file.write(outcome.dump() + "\n")
+                left = (time.monotonic() - started) / number * (len(missing) - number)
+                print(f"{number:>4}/{len(missing)} {left / 60:4.0f} min left  {tables.row(outcome)}", flush=True)
+        except KeyboardInterrupt:
+            for future in running:
+                future.cancel()
+            raise
+    return outcomes
+
+
+def _mutant(specimen: Specimen, extra: Sequence[str], threads: int | None) -> Outcome:
+    with written(specimen) as program:
+        return examine(program, extra, specimen.name, specimen.mutant.operator, threads)
+
+
+def load(path: Path) -> list[Outcome]:
+    """Kept outcomes; of several for one name the last counts."""
+    lines = path.read_text().splitlines()
+    return list({o.name: o for o in map(Outcome.parse, filter(None, lines))}.values())
+
+
+def _report(outcomes: Sequence[Outcome]) -> str:
+    return "\n\n".join([tables.confusion(outcomes), tables.by_rule(outcomes), tables.summary(outcomes)])
+
+
+def _show(name: str) -> None:
+    program, _, operator = name.partition("+")
+    found = [s for s in specimens([program], [operator]) if s.name == name]
+    if not found:
+        raise SystemExit(f"no mutant {name}; --list shows all")
+    before, after = found[0].program.path.read_text().splitlines(), found[0].mutant.source.splitlines()
+    print("\n".join(difflib.unified_diff(before, after, "healthy", found[0].mutant.fault, lineterm="", n=1)))
+    print("lines:", *found[0].mutant.lines)
 
 
 if __name__ == "__main__":

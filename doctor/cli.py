@@ -80,6 +80,13 @@ def main() -> None:
 @click.option("--jobs", type=click.IntRange(1), help="Arms at once (default: number of cores).")
 @click.option("--format", "format_", type=click.Choice(["text", "concise", "json"]), help="Form of the report.")
 @click.option("--output", multiple=True, metavar="[FORMAT=]PATH", help="Write the report there; form by suffix.")
+@click.option(
+    "--diff",
+    is_flag=True,
+    help="Print the cure as a unified diff, which was itself tried; the report goes to stderr.",
+)
+@click.option("--fix", is_flag=True, help="Show the patches that proved good, ask, and apply them.")
+@click.option("--yes", is_flag=True, help="With --fix: apply without asking.")
 @click.option("--record", type=click.Path(path_type=Path), help="Save the evidence, to be diagnosed later.")
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), help="Level that exits 1.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
@@ -99,11 +106,15 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     folder. Each finding with a cure is then put on trial: the same program with and without the cure. Arguments of the
     script follow after --.
 
+    Where the cure is an edit, the edited script is tried, too: --diff prints the edits, --fix applies those that proved
+    good. A file outside the working tree, or changed since, is never written.
+
     Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
     """
     from doctor.diagnosis import diagnose_target
     from doctor.progress import BarProgress, SilentProgress
 
+    _consistent(target, options)
     settings = _settings(target, options)
     if options["show_settings"]:
         click.echo(settings.model_dump_json(by_alias=True, indent=2))
@@ -115,7 +126,53 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     finally:
         progress.finish()
     _write(report, options)
+    if options["diff"] or options["fix"]:
+        _patch(report, options)
     raise click.exceptions.Exit(_status(report, settings, options))
+
+
+def _consistent(target: str, options: dict[str, Any]) -> None:
+    if options["yes"] and not options["fix"]:
+        raise click.UsageError("--yes goes with --fix")
+    if options["fix"] and (options["no_confirm"] or target.endswith(".evidence")):
+        raise click.UsageError("--fix applies what a trial has proven: it needs the program, and no --no-confirm")
+    if options["diff"] or options["fix"]:
+        from doctor.patches import making
+
+        if not making.available():
+            raise DoctorError("patches need libcst", "pip install libcst")
+
+
+def _patch(report: Report, options: dict[str, Any]) -> None:
+    """Show the patches; with --fix, apply those that proved good."""
+    from doctor.patches import writing
+    from doctor.patches.making import shown
+    from doctor.reports import diff
+
+    colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
+    _show_diff(diff.render(report, colour=colour))
+    proven = [finding.patch for finding in diff.patched(report) if finding.patch is not None]
+    if not proven:
+        why = "no patch proved good" if any(f.patch for f in report.active) else "no patch is known"
+        click.echo(f"{why}: nothing to apply" if options["fix"] else "", err=True, nl=options["fix"])
+        return
+    if not options["fix"]:
+        return
+    if not options["yes"]:
+        if not sys.stdin.isatty():
+            click.echo("not applied: nobody to ask; --yes applies without asking", err=True)
+            return
+        if not click.confirm(f"apply {len(proven)} patch{'es' * (len(proven) > 1)}?", err=True):
+            return
+    for path in writing.write(proven):
+        click.echo(f"patched {shown(path)}", err=True)
+
+
+def _show_diff(text: str) -> None:
+    """Byte for byte: a diff of a file with CRLF keeps its line ends on every system."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
 
 
 def _settings(target: str, options: dict[str, Any]) -> Settings:
@@ -159,7 +216,7 @@ def _write(report: Report, options: dict[str, Any]) -> None:
         return
     colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
     text = reports.render(report, options["format_"] or "text", colour=colour, verbose=options["verbose"])
-    click.echo(text.rstrip("\n"), color=colour)
+    click.echo(text.rstrip("\n"), color=colour, err=options["diff"])
 
 
 def _colour_wanted() -> bool:

@@ -20,6 +20,7 @@ from doctor.ranking import ranked
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.program import Program, Run, script_program
 from doctor.trials.differential import Differential
+from doctor.trials.patched import Patches
 from doctor.trials.trial import Trials
 
 _E = TypeVar("_E", bound=Evidence)
@@ -41,7 +42,8 @@ def diagnose_target(
     """Diagnose a script, a declared case (`module.py:case`) or a recording; raises DoctorError for what is none."""
     settings = settings or Settings()
     if target.endswith(".evidence"):
-        return _examine(Recording.load(Path(target)), None, target, settings, progress or SilentProgress())
+        made = Path(target).stat().st_mtime if Path(target).exists() else None
+        return _examine(Recording.load(Path(target)), None, target, settings, progress or SilentProgress(), made)
     program = script_program(target, arguments, settings.timeout_s)
     return _diagnose(program, settings, progress or SilentProgress(), record, arguments)
 
@@ -54,10 +56,11 @@ def diagnose(case: Case, **changes: Any) -> Report:
 def _diagnose(
     program: Program, settings: Settings, progress: Progress, record: Path | None, arguments: tuple[str, ...] = ()
 ) -> Report:
+    began = time.time()
     recording = observe(program, settings, progress)
     if record is not None:
         recording.save(record)
-    return _examine(recording, program, program.name, settings, progress, arguments)
+    return _examine(recording, program, program.name, settings, progress, began, arguments)
 
 
 def observe(program: Program, settings: Settings, progress: Progress) -> Recording:
@@ -81,22 +84,26 @@ def _examine(
     target: str,
     settings: Settings,
     progress: Progress,
+    since: float | None,
     arguments: tuple[str, ...] = (),
 ) -> Report:
+    """Check, try and rank; patches are made only of files that were not written after the time `since`."""
     started = time.monotonic()
     rules = _rules(settings)
     findings, skipped = check(recording, rules, settings)
-    trials, differential = 0, None
+    trials, differential, order = 0, None, ranked(findings)
     evidence = probes.gather([recording], [TrainingTrace, ReferenceRun])
     if settings.confirm and program is not None and (findings or _stands_still(evidence)):
         with program.prepared(recording) as prepared:
             trial = Trials(prepared, recording, settings, progress, lambda other: check(other, rules, settings)[0])
             if _stands_still(evidence):
                 differential = trial.differentiate(_known(evidence, ReferenceRun))
-            findings = trial.judge(findings, differential.side if differential else "unknown")
+            side = differential.side if differential else "unknown"
+            order = trial.prescribe(ranked(trial.judge(findings, side), side), since)
             trials = trial.count
-    side = differential.side if differential else "unknown"
-    return _report(recording, rules, ranked(findings, side), skipped, trials, differential, target, arguments, started)
+    else:
+        order = Patches(None, 0, lambda _: [], since).prescribe(order)
+    return _report(recording, rules, order, skipped, trials, differential, target, arguments, started)
 
 
 def _known(found: probes.Found, kind: type[_E]) -> _E | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
+from doctor.patches.edits.base import Edit
 from doctor.trials.treatments import Treatment
 
 
@@ -125,11 +126,41 @@ class Effect(Frozen):
     note: str | None = None
 
 
+class PatchedFile(Frozen):
+    """What a patch makes of one file: its real path, the SHA-256 of what is on disk, and the new content."""
+
+    path: str
+    original: str
+    content: bytes
+    text: str
+
+
+class Patch(Frozen):
+    """The cure as a unified diff, and what the trial of the patched program showed.
+
+    `verdict` and `effect` are of the patched program against the unpatched one (with the patches of `on_top_of`, the
+    rules of the findings before it, in both): the diff is what was run.
+    """
+
+    description: str
+    diff: str
+    verdict: Verdict = Verdict.UNTESTED
+    effect: Effect | None = None
+    on_top_of: tuple[str, ...] = ()
+    files: tuple[PatchedFile, ...] = Field(default=(), exclude=True, repr=False)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the patched program was seen to be better."""
+        return self.verdict is Verdict.CONFIRMED
+
+
 class Finding(Frozen):
     """One fault found.
 
     A check fills the first group of fields; the registry adds what the rule declares (`rule`, `name`, `faults`,
-    `family`, `nature`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`.
+    `family`, `nature`, `severity` where the check gave none); the trials add `verdict`, `effect`, `caused_by`, `patch`.
+    `edit` is the cure as a change at the finding's location; without one, what is known for the treatment is tried.
     """
 
     message: str
@@ -137,6 +168,7 @@ class Finding(Frozen):
     measured: dict[str, Measure] = Field(default_factory=dict)
     remedy: str = ""
     treatment: SerializeAsAny[Treatment] | None = None
+    edit: SerializeAsAny[Edit] | None = None
     severity: Severity | None = None
     related: tuple[Related, ...] = ()
     evidence_ref: str | None = None
@@ -151,6 +183,7 @@ class Finding(Frozen):
     verdict: Verdict = Verdict.UNTESTED
     effect: Effect | None = None
     caused_by: int | None = None
+    patch: Patch | None = None
     suppressed: dict[str, str] | None = None
 
     @property

@@ -9,7 +9,7 @@ from pydantic import Field
 import doctor
 from doctor.findings import Finding, Frozen, Severity, Verdict
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class SubjectSummary(Frozen):

@@ -90,11 +90,6 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
         "compute it from the model's differentiable output",
     ),
     (
-        r"Trying to backward through the graph a second time",
-        "a graph is used by two backwards",
-        "detach what is carried from step to step",
-    ),
-    (
         r"modified by an inplace operation",
         "a tensor that backward needs was changed in place",
         "replace x += y by x = x + y, or relu(inplace=True) by relu",
@@ -177,7 +172,11 @@ def program_crash(run: ProgramRun) -> Iterator[Finding]:
     if crash is None or _explained(crash, _SHAPES) is not None:
         return
     if "does not require grad and does not have a grad_fn" in crash.message:
-        return  # LOS006 names the place where the graph ends
+        return  # LOS006 names the place where the graph ends, OPT016 what is frozen
+    if "specified number of total steps" in crash.message:
+        return  # OPT008
+    if "backward through the graph a second time" in crash.message:
+        return  # EVL004 or GRD007 names what carries the graph on, or the first backward
     known = _explained(crash, _OTHERS) or ("the program crashes", "mend the line named here")
     yield _finding(run, crash, *known)
 

@@ -62,6 +62,13 @@ def softmax_before_cross_entropy(tape: OpTape, limits: DoubleActivationLimits) -
             function = "softmax" if found.name == "_softmax" else "sigmoid"
             yield _finding(found, loss, function, "cross-entropy", "cross_entropy")
             return
+    for logarithm in tape.first.named("log"):  # written by hand, or nll_loss of a log
+        second = _activation_above(tape.first, logarithm, ("_softmax",))
+        found = _activation_above(tape.first, second, ("_softmax", "sigmoid")) if second is not None else None
+        if second is not None and found is not None:
+            function = "softmax" if found.name == "_softmax" else "sigmoid"
+            yield _finding(found, second, function, "a second softmax", "the last softmax")
+            return
 
 
 @check(
@@ -102,14 +109,33 @@ def sigmoid_before_bce_with_logits(tape: OpTape, limits: DoubleActivationLimits)
                 found, loss, function, "binary cross-entropy with logits", "binary_cross_entropy_with_logits"
             )
             return
+    for loss in tape.first.named("binary_cross_entropy"):
+        second = _activation_above(tape.first, loss, ("sigmoid",))
+        found = _activation_above(tape.first, second, ("sigmoid", "_softmax")) if second is not None else None
+        if second is not None and found is not None:
+            function = "sigmoid" if found.name == "sigmoid" else "softmax"
+            yield _finding(found, second, function, "a second sigmoid", "the last sigmoid")
+            return
 
 
 def _activation_above(tape: Tape, loss: Op, names: tuple[str, ...]) -> Op | None:
-    head = loss.inputs[:1]  # the prediction; targets and weights do not count
-    for op in tape.upstream(Op(loss.index, loss.name, head, loss.outputs), through=_THROUGH):
+    queue, seen = [note.id for note in loss.inputs[:1]], set[int]()  # the prediction; targets and weights do not count
+    while queue:
+        op = tape.producer(queue.pop(0))
+        if op is None or op.index in seen or op.index >= loss.index:
+            continue
+        seen.add(op.index)
         if op.name in names and op.inputs and op.inputs[0].requires_grad and op.grad_enabled:
             return op
+        if op.name in _THROUGH and not _gates(op):
+            queue.extend(note.id for note in op.inputs)
     return None
+
+
+def _gates(op: Op) -> bool:
+    """Whether one result of the model scales another (a gate, a mixture of experts): its weights may be a softmax."""
+    both = [note for note in op.inputs if note.requires_grad and note.shape not in ((), (1,))]
+    return op.name in ("mul", "div") and len(both) > 1
 
 
 def _reaches_loss(tape: Tape, op: Op) -> bool:

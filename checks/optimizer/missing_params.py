@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.optimizer_log import OptimizerLog
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import OptimizeReachedParameters
+
+from .stale import replaced
 
 
 class MissingParamsLimits(Limits):
@@ -17,7 +20,9 @@ class MissingParamsLimits(Limits):
 
 
 @check("OPT005", "optimizer-missing-params", Severity.ERROR, faq="training/optimizer/missing")
-def optimizer_missing_params(log: OptimizerLog, limits: MissingParamsLimits) -> Iterator[Finding]:
+def optimizer_missing_params(
+    log: OptimizerLog, tree: ModuleTree | None, limits: MissingParamsLimits
+) -> Iterator[Finding]:
     """Trainable parameters of the model receive gradients, but no optimizer holds them.
 
     ## What it measures
@@ -37,15 +42,16 @@ def optimizer_missing_params(log: OptimizerLog, limits: MissingParamsLimits) -> 
     ```
     ## When it is right
     Freeze what shall not train with `requires_grad_(False)`: the rule is then silent, and backward is cheaper.
-    Parameters of the other network of a GAN are held by the other optimizer.
+    Parameters of the other network of a GAN are held by the other optimizer. Parameters that took the place of those that
+    the optimizer holds are a fault of their own (OPT006).
     ## References
     `torch.optim` documentation, "Constructing it".
     """
     if not log.optimizers or log.steps < limits.min_steps:
         return
     missed = [parameter for parameter in log.missed if parameter.in_model]
-    if not missed:
-        return
+    if not missed or replaced(log, tree)[0]:
+        return  # parameters that were replaced are told of by OPT006
     names = [parameter.name for parameter in missed]
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     first = log.optimizers[0]

@@ -45,7 +45,9 @@ class EvaluationLog(Evidence):
 def evaluation_log(recording: Recording) -> EvaluationLog:
     """Read which forwards were evaluation: without gradients, or from a line that never led to a backward."""
     entries = recording.some("entry", "no forward of a model was seen")
-    training = [entry for entry in entries if entry["trained"]]
+    # Marks in the graph tell of every backward; walking tells of the first that follows a forward only.
+    used = {(event["root"], *event["line"]) for event in recording.of("forward") if event["used"] and event["line"]}
+    training = [e for e in entries if e["trained"] or (e["line"] and (e["root"], *e["line"]) in used)]
     places = tuple(
         EvaluationPlace(
             root=entry["root"],
@@ -59,7 +61,7 @@ def evaluation_log(recording: Recording) -> EvaluationLog:
             during_training_window=entry["within_window"] > 0,
         )
         for entry in entries
-        if not entry["trained"] and (entry["grad_enabled"] == 0 or entry["untrained"] > 0 or not entry["grad_enabled"])
+        if entry not in training and (entry["grad_enabled"] == 0 or entry["untrained"] > 0 or not entry["grad_enabled"])
     )
     forwards = sum(entry["grad_enabled"] for entry in training)
     in_training_mode = sum(min(entry["train_mode"], entry["grad_enabled"]) for entry in training)

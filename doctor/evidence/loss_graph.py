@@ -111,7 +111,9 @@ def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[Gra
         cut = op.name in ("_local_scalar_dense", "detach") or (
             bool(op.outputs) and all(needs.get(note.id, False) is False for note in op.outputs) and _is_used(op, tape)
         )
-        if cut and op.grad_enabled and (op.name, op.source) not in told:
+        # Teachers and target networks run without gradients on purpose; where nothing at all is reached, it is the cut.
+        enabled = op.grad_enabled or not reached
+        if cut and enabled and (op.name, op.source) not in told:
             told.add((op.name, op.source))
             yield GraphCut(op.name, op.source, op.module, tuple(sorted(above)), tape.step)
 

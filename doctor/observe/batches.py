@@ -157,12 +157,14 @@ class BatchWatch:
     # -- losses -------------------------------------------------------------------------------------------------
 
     def _loss_called(self, name: str) -> Any:
-        def around(original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+        def around(original: Any, *args: Any, **kwargs: Any) -> Any:
             recorder = self._recorder
+            input = args[0] if args else kwargs.get("input", kwargs.get("log_probs"))
+            target = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("targets"))
             if not recorder.plan.light and isinstance(input, torch.Tensor) and isinstance(target, torch.Tensor):
                 with torch.no_grad(), recorder.taping.quiet():
                     self._note_loss(name, input, target, kwargs)
-            return original(input, target, *args, **kwargs)
+            return original(*args, **kwargs)
 
         return around
 

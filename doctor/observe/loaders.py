@@ -20,6 +20,7 @@ class LoaderWatch:
         self.records: list[dict[str, Any]] = []
         self._index: dict[int, int] = {}
         self._last: int | None = None
+        self._epochs_after_budget = 0
         self.on_created: Any = None
         self.on_batch: Any = None
 
@@ -58,9 +59,12 @@ class LoaderWatch:
         index = getattr(iterator, "_doctor_index", None)
         if self._recorder.budget_reached:
             trained = index is not None and self.records[index]["used_in_training"]
-            if trained and not iterator._doctor_batches:
-                self._recorder.stop()  # the next epoch begins: all was seen that this run will show
-            if trained or iterator._doctor_late >= _BATCHES_AFTER_BUDGET:
+            begins = trained and not iterator._doctor_batches
+            if begins and (self._recorder.plan.light or self._epochs_after_budget):
+                self._recorder.stop()
+            # The next epoch begins. Its first batch shows in which mode it trains; its step ends the run.
+            self._epochs_after_budget += begins
+            if (trained and not begins) or iterator._doctor_late >= _BATCHES_AFTER_BUDGET:
                 raise StopIteration
             iterator._doctor_late += 1
         batch = original(iterator)

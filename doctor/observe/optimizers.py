@@ -73,6 +73,8 @@ class Watched:
     optimizer: weakref.ref[torch.optim.Optimizer]
     created: Line | None
     created_at_step: int
+    # what it was made with; an optimizer of the same kind over the same tensors goes on under the same record
+    tensors: list[weakref.ref[torch.Tensor]] = field(default_factory=list)
     steps: int = 0
     zero_grads: int = 0
     backwards: int = 0

@@ -67,6 +67,10 @@ class Recorder:
         self.before_step: list[Callable[[torch.optim.Optimizer], None]] = []
         self.after_step: list[Callable[[torch.optim.Optimizer], None]] = []
         self.after_entry: list[Callable[[nn.Module, Any, Any, Any], None]] = []
+        # what was walked of a sampled backward, before it runs: losses, walk, whether gradients get gradients
+        self.on_walk: list[Callable[[list[torch.Tensor], graph.Walk, bool], None]] = []
+        # operations of the tape with their tensors: name, context, inputs, outputs
+        self.on_operation: dict[str, list[Callable[[str, dict[str, Any], Any, Any], None]]] = {}
         self._in_backward = 0
         self.busy = False
         self._started = time.monotonic()
@@ -218,7 +222,7 @@ class Recorder:
         if sampled:
             retain = bool(kwargs.get("retain_graph") or kwargs.get("create_graph"))
             with self.taping.quiet():
-                self._walk(losses, line, value, retain)
+                self._walk(losses, line, value, retain, bool(kwargs.get("create_graph")))
         else:
             self.batches.forget_entries()
         self.loaders.note_backward()
@@ -236,7 +240,9 @@ class Recorder:
             self._end_of_step_without_optimizer()
         return result
 
-    def _walk(self, losses: list[torch.Tensor], line: Line | None, value: float | None, retain: bool) -> None:
+    def _walk(
+        self, losses: list[torch.Tensor], line: Line | None, value: float | None, retain: bool, again: bool
+    ) -> None:
         walk = graph.walk(losses)
         self.batches.note_training_entries(walk.sequence_numbers)
         reached = self.parameters.note_reached(walk.leaves)
@@ -249,8 +255,11 @@ class Recorder:
             leaf=any(loss.grad_fn is None for loss in losses),
             reached=reached,
             nodes=walk.names[:200],
+            size=len(walk.names),
             retain=retain,
         )
+        for callback in self.on_walk:
+            callback(losses, walk, again)
 
     def _note_manual_updates(self) -> None:
         if self.stepping.live():

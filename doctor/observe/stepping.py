@@ -86,15 +86,30 @@ class StepWatch:
         original(optimizer, *args, **kwargs)
         if id(optimizer) in self._by_id and self._by_id[id(optimizer)].optimizer() is optimizer:
             return
+        predecessor = self._predecessor(optimizer)
+        if predecessor is not None:
+            predecessor.optimizer = weakref.ref(optimizer)
+            self._by_id[id(optimizer)] = predecessor
+            return
         watched = Watched(
             len(self.all),
             type(optimizer).__name__,
             weakref.ref(optimizer),
             self._recorder.frames.line(),
             self._recorder.step,
+            tensors=[weakref.ref(tensor) for tensor in optimizers.parameters_of(optimizer)],
         )
         self.all.append(watched)
         self._by_id[id(optimizer)] = watched
+
+    def _predecessor(self, optimizer: torch.optim.Optimizer) -> Watched | None:
+        """The record of an optimizer that is made anew over the same tensors after it has stepped: both are one."""
+        tensors = optimizers.parameters_of(optimizer)
+        for watched in reversed(self.all):
+            alike = watched.kind == type(optimizer).__name__ and len(watched.tensors) == len(tensors)
+            if watched.steps and alike and all(ref() is p for ref, p in zip(watched.tensors, tensors, strict=True)):
+                return watched
+        return None
 
     def _scheduler_created(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> None:
         self.schedulers.append(type(scheduler).__name__)

@@ -46,6 +46,7 @@ class TapeMode(TorchDispatchMode):
         self._parameters: dict[int, str | None] = {}
         self.keep_ops = True
         self.on_activation: Callable[[str, dict[str, Any], torch.Tensor, torch.Tensor], None] | None = None
+        self.listeners: dict[str, list[Callable[[str, dict[str, Any], Any, Any], None]]] = {}
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -84,6 +85,8 @@ class TapeMode(TorchDispatchMode):
                 "out": [self._note(tensor, used=False, fresh=fresh) for tensor in outputs],
                 "args": _plain(func, args, kwargs),
                 "grad": torch.is_grad_enabled(),
+                # autograd has already made the node of this operation: the number that it gave last
+                "node": torch._C._autograd._get_sequence_nr() - 1,
                 **self._context(),
             }
             self.ops.append(op)
@@ -97,6 +100,13 @@ class TapeMode(TorchDispatchMode):
             self.quiet = True
             try:
                 self.on_activation(plain, op or self._context(), inputs[0], outputs[0])
+            finally:
+                self.quiet = False
+        if plain in self.listeners and self.phase == "forward":
+            self.quiet = True
+            try:
+                for listener in self.listeners[plain]:
+                    listener(plain, op or self._context(), inputs, outputs)
             finally:
                 self.quiet = False
 
@@ -145,6 +155,11 @@ class TapeMode(TorchDispatchMode):
         """The forward part is over: let go of its tensors."""
         self.phase = "backward"
         self._alive.clear()
+
+    def know(self, tensor: torch.Tensor) -> int:
+        """The tape's number of a tensor that was made before it began."""
+        self._alive.append(tensor)
+        return int(self._note(tensor, used=False)["id"])
 
     def tensor_id(self, tensor: torch.Tensor) -> int | None:
         """The tape's number of a tensor of the user's."""

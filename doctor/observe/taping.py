@@ -36,6 +36,7 @@ class Taping:
         self.mode = TapeMode(recorder.context, recorder.parameters.name, values=hunting)
         self.mode.keep_ops = keep
         self.mode.on_activation = recorder.units.note
+        self.mode.listeners = recorder.on_operation
         self.loss = None
         self._step = step
         recorder.units.begin(step)

@@ -21,6 +21,7 @@ def document(report: Report) -> dict[str, Any]:
         found["fingerprint"] = finding.fingerprint
         found["treatment"] = finding.treatment.describe() if finding.treatment else None
         found.pop("demonstrated")
+        found.pop("edit")
     return raw
 
 
@@ -30,9 +31,10 @@ def schema() -> str:
     finding = model["$defs"]["Finding"]
     finding["properties"]["fingerprint"] = {"type": "string", "description": "Stable: no numbers, no line numbers."}
     finding["properties"]["treatment"] = {"type": ["string", "null"]}
-    finding["properties"].pop("demonstrated")
-    if "demonstrated" in finding.get("required", []):
-        finding["required"].remove("demonstrated")
+    for internal in ("demonstrated", "edit"):
+        finding["properties"].pop(internal)
+        if internal in finding.get("required", []):
+            finding["required"].remove(internal)
     _allow_null_numbers(model)
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **model}, indent=2)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from doctor.findings import Effect, Finding, Severity, Verdict
+from doctor.findings import Effect, Finding, Patch, Severity, Verdict
 from doctor.report import Report
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -57,6 +57,8 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
         lines += _row("cure", finding.remedy + _suggestion(finding.effect), width)
     lines += _proof(finding, width)
     lines += _rates(finding)
+    if finding.patch is not None:
+        lines += _row("patch", patch_line(finding.patch), width)
     symptoms = report.symptoms_of(finding)
     for position, symptom in enumerate(symptoms):
         label = "caused" if not position else ""
@@ -110,6 +112,23 @@ def _proof(finding: Finding, width: int) -> list[str]:
     if effect.note:
         text += f"; {effect.note}"
     return [*_row("proof", text, width), *(f"         {line}" for line in lines)]
+
+
+def patch_line(patch: Patch) -> str:
+    """What became of the patched program, and where the patch is to be had."""
+    shown = "doctor diagnose --diff prints the patch"
+    effect = patch.effect
+    if effect is None:
+        return f"{patch.description}, untested; {shown}"
+    if not effect.treated_curve:
+        return f"{patch.description}, {patch.verdict}: {effect.note}"
+    without, with_patch = (
+        f"{_number(curve[0]) if curve else '?'} -> {'diverges' if level is None or not math.isfinite(level) else f'{level:.4g}'}"
+        for curve, level in ((effect.control_curve, effect.control), (effect.treated_curve, effect.treated))
+    )
+    what = "patched script" + (f" (both: {', '.join(patch.on_top_of)} patched)" if patch.on_top_of else "")
+    why = f"; {effect.note}" if effect.note and (not patch.proven or effect.statistic.startswith("whether")) else ""
+    return f"{what}: loss {with_patch} (control {without}), {patch.verdict}{why}; {shown}"
 
 
 def _rates(finding: Finding) -> list[str]:
@@ -179,7 +198,9 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         skipped = f", {summary.rules_skipped} skipped ({told if verbose or not report.healthy else '-v says why'})"
     lines = []
     if report.healthy:
-        head = paint(f"{subject.target}: healthy", fg="green", bold=True)
+        still = "differential" in report.evidence  # asked only of a program whose loss stands still
+        words, tone = ("no fault proven, but its loss stands still", "yellow") if still else ("healthy", "green")
+        head = paint(f"{subject.target}: {words}", fg=tone, bold=True)
         lines.append(f"{head} · {total} rules, {summary.rules_run} ran{skipped} · {run}")
     else:
         causes = f"{summary.root_causes} root cause{'s' * (summary.root_causes != 1)}"

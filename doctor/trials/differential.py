@@ -97,7 +97,7 @@ def _learns(control: Arm, dealt: Arm) -> Answer:
 
 def _overfits(arm: Arm, question: str) -> Answer:
     curve: Sequence[float] = arm.curve
-    if len(curve) < 8 or not _reached(arm, "repeat-batch", "loaders"):
+    if len(curve) < 8 or not _reached(arm, "repeat-batch", "held"):
         return Answer(question=question, holds=None)
     first, last = fmean(curve[:2]), fmean(curve[-3:])
     measured = f"loss {first:.4g} to {last:.4g}"

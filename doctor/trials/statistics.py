@@ -15,6 +15,7 @@ WORST_QUARTER = "mean of the worst quarter of the losses in the second half, tre
 _LEAST_GAIN = 0.15  # share of the treated arm's progress that the control misses
 _LEAST_REDUCTION = 0.02  # of the control's own loss
 _ERRORS = 2.0  # standard errors of the paired differences
+_ROOF = 2.0  # how far above its start a loss still counts, in units of the treated arm's progress or of the start
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,19 @@ def compare(control: Sequence[float], treated: Sequence[float], worst_quarter: b
         quarter = max(1, tail // 4)
         return _judged(fmean(sorted(ours)[-quarter:]), fmean(sorted(theirs)[-quarter:]), start, 0.0)
     size = min(len(ours), len(theirs))
-    differences = [a - b for a, b in zip(ours[-size:], theirs[-size:], strict=True)]
+    # An arm that explodes is bad at every step; how far it leaps from one to the next says nothing more.
+    roof = start + _ROOF * max(start - level, abs(start))
+    differences = [min(a, roof) - min(b, roof) for a, b in zip(ours[-size:], theirs[-size:], strict=True)]
     error = stdev(differences) / math.sqrt(size) if size > 1 else math.inf
-    return _judged(fmean(ours), level, start, error)
+    return _judged(fmean(ours), level, start, error, fmean(differences))
 
 
-def _judged(control: float, treated: float, start: float, error: float) -> Comparison:
+def _judged(control: float, treated: float, start: float, error: float, capped: float | None = None) -> Comparison:
     difference = control - treated
     progress = max(start - treated, abs(difference), 1e-12)
     gain = difference / progress
-    significant = difference > _ERRORS * error and difference > _LEAST_REDUCTION * abs(control)
+    steady = difference if capped is None else capped
+    significant = steady > _ERRORS * error and difference > _LEAST_REDUCTION * abs(control)
     return Comparison(control, treated, gain, significant)
 
 

@@ -18,6 +18,7 @@ from doctor.subjects.program import Program, Run
 from doctor.trials import rates, statistics
 from doctor.trials.arms import Arms, Treatments, aligned
 from doctor.trials.differential import Differential, differentiate
+from doctor.trials.patched import Patches
 from doctor.trials.treatments import (
     Experiment,
     ScaleLearningRate,
@@ -100,6 +101,15 @@ class Trials:
         self._try_together(judged)
         self._progress.finish()
         return judged
+
+    def prescribe(self, findings: Sequence[Finding], since: float | None = None) -> tuple[Finding, ...]:
+        """The ranked findings with patches, each tried on the program; see `doctor.trials.patched`."""
+        self._progress.start("trial of the patched program", None)
+        seeds, deadline = self._settings.confirm_seeds, self._deadline
+        patches = Patches(self._arms, seeds, self._recheck, since, lambda: time.monotonic() < deadline)
+        done = patches.prescribe(findings)
+        self._progress.finish()
+        return done
 
     def _try_together(self, judged: list[Finding]) -> None:
         """Mistakes that hide each other's cure: each once more, where the others are cured in both arms."""

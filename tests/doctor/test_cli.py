@@ -131,7 +131,7 @@ def test_nothing_heavy_is_imported_to_answer_a_question(arguments):
     code = (
         "import sys\nfrom doctor.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'torch', 'pandas', 'transformers', 'rich', 'numpy'} & set(sys.modules)))"
+        "print(sorted({'torch', 'pandas', 'transformers', 'rich', 'numpy', 'libcst'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

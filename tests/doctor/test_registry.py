@@ -44,7 +44,7 @@ def test_selection_by_code_prefix_name_and_family():
 
 def test_an_unknown_rule_is_answered_with_the_nearest():
     with pytest.raises(DoctorError, match=r"did you mean OPT003 \(missing-zero-grad\)"):
-        registry.select(RULES, ["OPT03"], [])
+        registry.select(RULES, ["missing-zero-gradient"], [])
 
 
 def test_a_threshold_that_does_not_exist_is_one_clear_line():

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from doctor.observe import graph
 from doctor.trials.interventions.base import ByFunction, Intervention
@@ -16,22 +18,60 @@ _LOSSES = frozenset(
 )  # fmt: skip
 
 
-class RepeatBatch(Intervention):
-    """The first batch of each loader again and again."""
+def _trains(args: Any, kwargs: Any) -> bool:
+    """Whether this call of a loss has a target, and a prediction that trains."""
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    source = args[0] if args else kwargs.get("input")
+    return isinstance(target, torch.Tensor) and target.dim() > 0 and bool(getattr(source, "requires_grad", False))
+
+
+class RepeatBatch(ByFunction):
+    """The first batch again and again: of each loader, or, where no loader gives the batches, of each model's training
+    call and of each loss.
+    """
 
     treats = "repeat-batch"
 
     def install(self) -> None:
-        """Where loaders give their batches."""
+        """Where loaders give their batches, models are called, and losses get their targets."""
         self._first: dict[int, Any] = {}
+        self._calls: dict[int, Any] = {}
+        self._targets: dict[tuple[Any, ...], torch.Tensor] = {}
         self.recorder.loaders.on_batch = self._again
+        self._handle = register_module_forward_pre_hook(self._same_call)
+        super().install()
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        self._handle.remove()
+        super().remove()
 
     def _again(self, loader: int, batch: Any) -> Any:
         return self._first.setdefault(loader, batch)
 
+    def _same_call(self, module: nn.Module, args: Any) -> Any:
+        if self._first or len(self.recorder.stack) != 1 or not torch.is_grad_enabled():
+            return None
+        if not any(isinstance(value, torch.Tensor) for value in args) or next(module.parameters(), None) is None:
+            return None
+        known: Any = self._calls.setdefault(self.recorder.naming.place(module)[0], args)
+        return known
+
+    def replace(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Give the loss the target of the first batch."""
+        if not self._first and name in _LOSSES and _trains(args, kwargs):
+            line = tuple(self.recorder.frames.line() or ())
+            target = args[1] if len(args) > 1 else kwargs["target"]
+            known = self._targets.setdefault((name, *line), target)
+            args, kwargs = (
+                ((args[0], known, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "target": known})
+            )
+        return func(*args, **kwargs)
+
     def notes(self) -> list[dict[str, Any]]:
-        """How many loaders were held."""
-        return [{"kind": self.treats, "loaders": len(self._first)}]
+        """How many loaders, or losses, were held."""
+        held = len(self._first) or min(len(self._calls), len(self._targets))
+        return [{"kind": self.treats, "held": held}]
 
 
 class DealTargets(ByFunction):
@@ -47,14 +87,8 @@ class DealTargets(ByFunction):
 
     def replace(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Permute the target along its first axis, in training."""
-        target = args[1] if len(args) > 1 else kwargs.get("target")
-        source = args[0] if args else kwargs.get("input")
-        if (
-            name in _LOSSES
-            and isinstance(target, torch.Tensor)
-            and target.dim()
-            and getattr(source, "requires_grad", 0)
-        ):
+        if name in _LOSSES and _trains(args, kwargs):
+            target = args[1] if len(args) > 1 else kwargs["target"]
             order = torch.randperm(len(target), generator=self._generator).to(target.device)
             self._dealt += 1
             if len(args) > 1:

@@ -8,7 +8,7 @@ from doctor.trials.treatments.base import Treatment
 
 
 class RepeatBatch(Treatment):
-    """Every DataLoader gives its first batch again and again."""
+    """The first batch again and again."""
 
     kind: ClassVar[str] = "repeat-batch"
 

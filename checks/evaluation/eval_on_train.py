@@ -1,0 +1,81 @@
+"""Evaluation on what the model was trained on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from doctor.evidence.base import Source
+from doctor.evidence.batch_log import BatchLog
+from doctor.evidence.evaluation_use import EvaluatedRows, EvaluationUse
+from doctor.findings import Finding, Location, Measure, Severity
+from doctor.registry import Limits, check
+
+_HELD_OUT = re.compile(r"(?:^|[^a-z])(test|val|valid|validation|held|dev|holdout)(?:[^a-z]|$)", re.I)
+
+
+class EvalOnTrainLimits(Limits):
+    """Thresholds of EVL005."""
+
+    share: float = 0.95  # of the evaluated samples that were trained on, or the other way round
+    min_rows: int = 20
+
+
+@check("EVL005", "eval-on-train", Severity.ERROR, faq="training/data/duplicated")
+def eval_on_train(use: EvaluationUse, log: BatchLog | None, limits: EvalOnTrainLimits) -> Iterator[Finding]:
+    """What is called test or validation runs over the training samples.
+
+    ## What it measures
+    Contents of the samples in training and in each line of evaluation, and which loaders have the same data. Fires when
+    no line of evaluation saw other samples than training did, and the line speaks of a test or validation, or a further
+    loader was made and never read.
+    ## Why it hurts
+    The number shows what was memorised, not what was learnt.
+    ## Example
+    ```python
+    val_loader = DataLoader(train_set, batch_size=256)
+    ```
+    ## Use instead
+    ```python
+    val_loader = DataLoader(val_set, batch_size=256)
+    ```
+    ## When it is right
+    The training accuracy, told as such or besides that of other samples; graphs and full batches, whose split is a
+    mask on the outputs.
+    ## References
+    Kaufman et al., "Leakage in Data Mining" (2012).
+    """
+    places = [place for place in use.places if place.rows >= limits.min_rows]
+    if not places or any(not _same(place, limits) for place in places) or any(place.whole for place in places):
+        return
+    loaders = log.loaders if log else ()
+    for place in places:
+        twin = next((n for n in place.loaders if use.same_data(n)), None)
+        made = next((r.source for r in loaders if r.index == twin and not r.used_in_training), None)
+        named = next((i for i, text in enumerate(place.texts) if _HELD_OUT.search(text)), None)
+        unread = [r for r in loaders if not r.batches and not r.used_in_training]
+        if named is None and not unread:
+            continue
+        at = made or _where(place, named)
+        yield Finding(
+            message=f"{place.shared} of {place.rows} evaluated samples are samples of the training"
+            + (f"; the loader of {unread[0].source} is never read" if unread else ""),
+            location=Location(path=at.path if at else None, line=at.line if at else None),
+            measured={"shared_samples": Measure(value=place.shared, threshold=limits.share)},
+            remedy="evaluate on samples that the training does not see",
+            demonstrated="the contents of the samples are equal",
+        )
+        return
+
+
+def _same(place: EvaluatedRows, limits: EvalOnTrainLimits) -> bool:
+    return place.shared >= limits.share * place.rows or (
+        place.trained >= limits.min_rows and place.shared >= limits.share * place.trained
+    )
+
+
+def _where(place: EvaluatedRows, named: int | None) -> Source | None:
+    for text, line in zip(place.texts, place.lines, strict=False):
+        if "train" in text:
+            return line
+    return place.lines[named] if named is not None and named < len(place.lines) else place.source

@@ -1,0 +1,49 @@
+"""Zero gradients and saturated units, on evidence made by hand."""
+
+from doctor.evidence.activation_stats import ActivationRecord, ActivationStats
+from doctor.evidence.base import Source
+from doctor.evidence.gradient_flow import GradientFlow, ParameterGradient
+from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
+from doctor.evidence.update_log import GradientEnd, UpdateLog
+from doctor.testing import findings_of
+
+HERE = Source("net.py", 9)
+
+
+def flow(*rms):
+    weights = [ParameterGradient(f"w{i}", "", "Linear", i, (8, 8), r, (1.0,) * len(r)) for i, r in enumerate(rms)]
+    return GradientFlow(tuple(range(len(rms[0]))), tuple(weights))
+
+
+class TestZeroGradients:
+    clamp = UpdateLog(ends=(GradientEnd("ClampBackward1", HERE),))
+
+    def test_a_clamp_out_of_range_fires_on_its_line(self):
+        (finding,) = findings_of("GRD006", flow((0.0,) * 5, (0.0,) * 5), self.clamp)
+        assert (finding.level, finding.location.line) == ("error", 9)
+
+    def test_a_branch_that_starts_at_zero_is_silent(self):
+        assert not findings_of("GRD006", flow((0.0, 0.1, 0.1, 0.1, 0.1), (0.1,) * 5), self.clamp)
+
+    def test_dead_relu_units_are_left_to_their_own_rule(self):
+        assert not findings_of("GRD006", flow((0.0,) * 5), UpdateLog(ends=(GradientEnd("ReluBackward0", HERE),)))
+
+
+class TestSaturated:
+    def tape(self, *reader):
+        def note(number):
+            return TensorNote(number, (64, 32), "float32")
+
+        ops = [Op(0, "tanh", (note(1),), (note(2),), source=HERE)]
+        ops += [Op(1, name, (note(2),), (note(3),), source=HERE) for name in reader]
+        return OpTape((Tape(0, tuple(ops)),))
+
+    def units(self, share):
+        return ActivationStats((ActivationRecord("tanh", "", HERE, 32, 4, 256, saturated_share=share),))
+
+    def test_a_hidden_layer_at_its_bounds_fires(self):
+        assert findings_of("GRD005", self.units(0.9), self.tape("addmm"))[0].location.line == 9
+
+    def test_an_output_and_a_working_layer_are_silent(self):
+        assert not findings_of("GRD005", self.units(0.9), self.tape())
+        assert not findings_of("GRD005", self.units(0.1), self.tape("addmm"))

@@ -1,0 +1,155 @@
+"""Rules on the summands of the loss: tapes made by hand, a few operations long."""
+
+from doctor.evidence.base import Source
+from doctor.evidence.loss_terms import terms_of
+from doctor.evidence.op_tape import Op, Tape, TensorNote
+from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
+from doctor.evidence.training_trace import Step, TrainingTrace
+from doctor.testing import findings_of
+
+
+def note(number, *shape, grad=True, parameter=None):
+    return TensorNote(number, shape, "float32", grad, parameter=parameter)
+
+
+class Program:
+    """A tape that is written as a program is: every operation on a line of its own."""
+
+    def __init__(self):
+        self.ops = []
+
+    def call(self, name, *inputs, shape=(), grad=True, **arguments):
+        number = len(self.ops) + 100
+        out = note(number, *shape, grad=grad)
+        line = Source("train.py", len(self.ops) + 1)
+        self.ops.append(Op(len(self.ops), name, inputs, (out,), source=line, arguments=arguments))
+        return out
+
+    def terms(self, loss):
+        return terms_of(Tape(0, tuple(self.ops), loss=loss.id))
+
+
+def classifier():
+    program = Program()
+    logits = program.call("addmm", note(1, 10, parameter="w"), note(2, 8, 4, grad=False), shape=(8, 10))
+    return program, logits, note(3, 8, grad=False)
+
+
+def trace(losses, optimizers=(0,)):
+    steps = [Step(i, o, loss, 0.1, 1.0, 10.0, 1e-3) for i, loss in enumerate(losses) for o in optimizers]
+    return TrainingTrace(tuple(steps), Source("train.py", 1))
+
+
+FALLING = [-2.0 * 1.3**i for i in range(20)]
+
+
+class TestLossSign:
+    def test_a_negated_cross_entropy_fires_on_the_line_of_the_minus(self):
+        program, logits, y = classifier()
+        loss = program.call("neg", program.call("nll_loss_forward", program.call("_log_softmax", logits), y))
+        (finding,) = findings_of("LOS011", program.terms(loss), trace(FALLING))
+        assert (finding.name, finding.location.line) == ("loss-sign", 4)
+
+    def test_a_cross_entropy_is_silent_and_under_maximize_it_fires(self):
+        program, logits, y = classifier()
+        loss = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        assert not findings_of("LOS011", program.terms(loss), trace([2.0] * 20))
+        log = OptimizerLog((OptimizerRecord(0, "SGD", ("w",), {"maximize": True}),))
+        assert findings_of("LOS011", program.terms(loss), trace(FALLING), log)
+
+    def test_an_adversarial_term_beside_a_task_loss_is_silent(self):
+        program, logits, y = classifier()
+        task = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        other = program.call("mse_loss", logits, note(4, 8, 10, grad=False))
+        loss = program.call("sub", task, other)
+        assert not findings_of("LOS011", program.terms(loss), trace(FALLING))
+
+    def test_a_minimised_log_likelihood_fires_and_a_policy_gradient_is_silent(self):
+        program, logits, y = classifier()
+        picked = program.call("gather", program.call("_log_softmax", logits, shape=(8, 10)), y, shape=(8,))
+        assert findings_of("LOS011", program.terms(program.call("mean", picked)), trace(FALLING))
+        weighted = program.call("mul", picked, note(9, 8, grad=False), shape=(8,))
+        assert not findings_of("LOS011", program.terms(program.call("mean", weighted)), trace(FALLING))
+
+    def test_a_subtracted_square_fires_only_when_the_loss_has_no_bottom(self):
+        program, logits, _ = classifier()
+        divergence = program.call("sum", program.call("pow", logits, shape=(8, 10), exponent=2))
+        loss = program.call("sub", program.call("mean", program.call("abs", logits, shape=(8, 10))), divergence)
+        assert findings_of("LOS011", program.terms(loss), trace(FALLING))
+        assert not findings_of("LOS011", program.terms(loss), trace([2.0, 1.9, 1.8] * 7))
+
+    def test_two_optimizers_are_silent(self):
+        program, logits, y = classifier()
+        loss = program.call("neg", program.call("nll_loss_forward", program.call("_log_softmax", logits), y))
+        assert not findings_of("LOS011", program.terms(loss), trace(FALLING, (0, 1)))
+
+
+class TestDuplicateTerm:
+    def test_the_same_tensor_twice_fires(self):
+        program, logits, y = classifier()
+        one = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        other = program.call("mse_loss", logits, note(4, 8, 10, grad=False))
+        loss = program.call("add", program.call("add", one, other), other)
+        (finding,) = findings_of("LOS012", program.terms(loss))
+        assert (finding.name, finding.measured["times"].value) == ("duplicate-loss-term", 2)
+
+    def test_the_same_criterion_computed_twice_fires(self):
+        program, logits, y = classifier()
+        one = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        two = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        assert findings_of("LOS012", program.terms(program.call("add", one, two)))
+
+    def test_two_targets_are_silent(self):
+        program, logits, y = classifier()
+        one = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        two = program.call("nll_loss_forward", program.call("_log_softmax", logits), note(5, 8, grad=False))
+        assert not findings_of("LOS012", program.terms(program.call("add", one, two)))
+
+    def test_two_forward_passes_with_dropout_are_silent(self):
+        program, logits, y = classifier()
+        views = [program.call("native_dropout", logits, shape=(8, 10)) for _ in range(2)]
+        one, two = (program.call("nll_loss_forward", program.call("_log_softmax", view), y) for view in views)
+        assert not findings_of("LOS012", program.terms(program.call("add", one, two)))
+
+
+class TestMissingTerm:
+    def encoder(self, program):
+        hidden = note(2, 8, 4, grad=False)
+        mu = program.call("addmm", note(1, 10, parameter="mu"), hidden, shape=(8, 3))
+        log_var = program.call("addmm", note(3, 10, parameter="log_var"), hidden, shape=(8, 3))
+        std = program.call("exp", program.call("mul", log_var, shape=(8, 3), other=0.5), shape=(8, 3))
+        noise = program.call("randn_like", std, shape=(8, 3), grad=False)
+        noise = TensorNote(noise.id, noise.shape, noise.dtype, False)
+        z = program.call("add", mu, program.call("mul", noise, std, shape=(8, 3)), shape=(8, 3))
+        return mu, log_var, z
+
+    def test_a_sampled_code_without_a_divergence_fires_on_the_loss_line(self):
+        program = Program()
+        _, _, z = self.encoder(program)
+        rebuilt = program.call("addmm", note(6, 4, parameter="decoder"), z, shape=(8, 4))
+        loss = program.call("mse_loss", rebuilt, note(2, 8, 4, grad=False))
+        (finding,) = findings_of("LOS013", program.terms(loss))
+        assert (finding.name, finding.location.line) == ("missing-loss-term", len(program.ops))
+
+    def test_a_divergence_in_the_loss_is_silent(self):
+        program = Program()
+        _, log_var, z = self.encoder(program)
+        rebuilt = program.call("addmm", note(6, 4, parameter="decoder"), z, shape=(8, 4))
+        error = program.call("mse_loss", rebuilt, note(2, 8, 4, grad=False))
+        divergence = program.call("mean", program.call("exp", log_var, shape=(8, 3)))
+        assert not findings_of("LOS013", program.terms(program.call("add", error, divergence)))
+
+    def test_noise_on_the_output_itself_is_silent(self):
+        program = Program()
+        _, _, z = self.encoder(program)
+        loss = program.call("mse_loss", z, note(4, 8, 3, grad=False))
+        assert not findings_of("LOS013", program.terms(loss))
+
+    def test_a_head_whose_term_is_left_out_fires_and_a_logged_metric_does_not(self):
+        program, logits, y = classifier()
+        loss = program.call("nll_loss_forward", program.call("_log_softmax", logits), y)
+        program.call("mean", program.call("abs", logits, shape=(8, 10)))
+        assert not findings_of("LOS013", program.terms(loss))
+        head = program.call("addmm", note(8, 1, parameter="size"), note(2, 8, 4, grad=False), shape=(8, 1))
+        program.call("mse_loss", head, note(9, 8, 1, grad=False))
+        assert findings_of("LOS013", program.terms(loss))
