@@ -69,7 +69,7 @@ def insufficient_capacity(
         return
     call = next((c for c in losses.places if c.in_training), None)
     level = trace.loss_level(trace.optimizers[0], False) if len(trace.optimizers) == 1 else None
-    if call is None or level is None or not _comparable(call, reference, batches):
+    if call is None or level is None or not _comparable(call):
         return
     scale = _scale(call, batches)
     if scale is None or reference.loss * scale > limits.behind * level:
@@ -109,10 +109,8 @@ def _levelled(trace: TrainingTrace, limits: CapacityLimits) -> bool:
     return levels[2] - levels[3] <= limits.plateau * max(levels[0] - levels[3], 0.1 * abs(levels[0]))
 
 
-def _comparable(call: LossCall, reference: ReferenceRun, batches: BatchLog | None) -> bool:
-    if call.reduction != "mean":
-        return False
-    return call.function in ("cross_entropy", "nll_loss", "mse_loss")
+def _comparable(call: LossCall) -> bool:
+    return call.reduction == "mean" and call.function in ("cross_entropy", "nll_loss", "mse_loss")
 
 
 def _scale(call: LossCall, batches: BatchLog | None) -> float | None:

@@ -86,7 +86,15 @@ def missing_residual(
         },
         remedy=f"add its input to the output of each {blocks[0].kind}: x = x + block(x)",
         treatment=InsertResidual(modules=tuple(block.path for block in blocks), root=blocks[0].root),
+        demonstrated=_shown(tape.first, blocks, len(chain)) if still else None,
     )
+
+
+def _shown(tape: Tape, blocks: list[ModuleRecord], depth: int) -> str | None:
+    """A stack of the user's own blocks that learns nothing; saturating functions would be another cause."""
+    if blocks[0].builtin or any(op.grad_enabled for op in tape.named("sigmoid", "tanh")):
+        return None
+    return f"{len(blocks)} {blocks[0].kind} in a row of {depth} layers have no skip, and the loss stands still"
 
 
 def _longest_chain(tape: Tape) -> list[Op]:

@@ -226,13 +226,13 @@ def _of_weights(tape: Tape, op: Op) -> bool:
 def _skewed(tape: Tape, axes: TensorAxes, op: Op, limits: ScrambledReshapeLimits) -> bool:
     """Whether this is the shift of relative positions: padded before, or sliced and viewed back behind."""
     note = op.inputs[0]
-    for _ in range(4):
+    for _ in range(8):
         producer = tape.producer(note.id)
         if producer is None:
             break
         if "pad" in producer.name or (producer.name == "cat" and any(1 in n.shape for n in producer.inputs)):
             return True
-        if producer.name not in ("view", "clone", "_unsafe_view", "unsqueeze", "copy", "new_zeros"):
+        if producer.name not in ("view", "clone", "_unsafe_view", "unsqueeze", "copy", "slice", "select"):
             break
         note = producer.inputs[0]
     queue, seen = [(op.outputs[0].id, False)], set[int]()

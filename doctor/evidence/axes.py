@@ -22,6 +22,7 @@ TARGETED = {
     "nll_loss_forward": 1, "nll_loss2d_forward": 1, "mse_loss": 1, "smooth_l1_loss": 1, "huber_loss": 1,
     "binary_cross_entropy": 1, "binary_cross_entropy_with_logits": 1,
 }  # fmt: skip
+_DRAWN = frozenset({"randn", "rand", "randint", "normal", "randn_like", "rand_like"})
 _VIEWS = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
 _SAME_PLACE = frozenset(
     {"view", "_unsafe_view", "reshape", "_to_copy", "clone", "slice", "index", "squeeze", "unsqueeze"}
@@ -100,6 +101,8 @@ class _Follower:
             if axes is None or tuple(prod(self.length[a] for a in atoms) for atoms in axes) != note.shape:
                 axes = self.fresh(note.shape)
             self.of[note.id] = axes
+            if op.name in _DRAWN:
+                self.inputs.append(note)
         if op.outputs and op.inputs and all(note.id in self._parameters for note in op.inputs):
             self._parameters.update(note.id for note in op.outputs)
 
