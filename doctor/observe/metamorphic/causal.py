@@ -37,9 +37,9 @@ def causality(session: Session) -> dict[str, Any] | None:
 def _leak(session: Session, shifted: NextStep) -> dict[str, Any] | None:
     value, axis = shifted.field.value, shifted.axis
     length, cut = value.shape[axis], value.shape[axis] // 2
-    changes = {shifted.field.index: replaced(value, axis, slice(cut, length), _other(value, axis, cut))}
+    changes = {shifted.field.index: replaced(value, axis, slice(cut, length), _other(value, shifted, cut))}
     after = session.run(changes)
-    rows = value.shape[1 - axis]
+    rows = value.shape[shifted.sample_axis]
     for (_, old), (_, new) in zip(session.outputs.tensors, after.tensors, strict=False):
         if old.shape != new.shape:
             continue
@@ -79,10 +79,11 @@ def _by_time(output: torch.Tensor, rows: int, length: int, axis: int) -> torch.T
     return None
 
 
-def _other(value: torch.Tensor, axis: int, cut: int) -> torch.Tensor:
+def _other(value: torch.Tensor, shifted: NextStep, cut: int) -> torch.Tensor:
     """What could stand there as well: the same positions of the next sample, or others of the same one."""
+    axis, across = shifted.axis, shifted.sample_axis
     rest = value.narrow(axis, cut, value.shape[axis] - cut)
-    moved = rest.roll(1, 1 - axis) if value.shape[1 - axis] > 1 else rest.roll(1, axis)
+    moved = rest.roll(1, across if value.shape[across] > 1 else axis)
     if torch.equal(moved, rest):
         moved = value.narrow(axis, 0, rest.shape[axis]) if rest.shape[axis] <= cut else rest.flip(axis)
     return moved.detach().clone()

@@ -52,6 +52,11 @@ class NextStep:
     axis: int
     matched: float
 
+    @property
+    def sample_axis(self) -> int:
+        """The axis of the samples: time is `(batch, time)`, `(batch, channels, time)` or `(time, batch)`."""
+        return 0 if self.axis else 1
+
 
 def main_field(call: Call) -> Field | None:
     """The field that the model works on: the first with two axes, else the first with one."""
@@ -69,7 +74,7 @@ def samples(
         return None
     shape, integer = field.value.shape, not field.value.is_floating_point()
     if next_step:
-        axis = 1 - next_step[0].axis
+        axis = next_step[0].sample_axis
         return Samples(next_step[0].field.value.shape[axis], axis, "targets")
     sequence = len(shape) == 3 or (len(shape) == 2 and integer)
     if loader_rows:
@@ -100,7 +105,7 @@ def next_steps(call: Call, targets: list[torch.Tensor]) -> list[NextStep]:
             continue
         if "label" in field.name or "target" in field.name:
             continue
-        for axis in (1, 0):
+        for axis in (1, 0, 2)[: value.dim()]:
             if value.shape[axis] < 4:
                 continue
             best = max((_matched(value, target, axis) for target in targets), default=0.0)
@@ -113,7 +118,7 @@ def next_steps(call: Call, targets: list[torch.Tensor]) -> list[NextStep]:
 def _matched(value: torch.Tensor, target: torch.Tensor, axis: int) -> float:
     if value.is_floating_point() != target.is_floating_point():
         return 0.0
-    if value.dim() == 3:
+    if value.dim() == 3 and axis < 2:
         # Of several features the first ones are the predicted ones, if any.
         width = target.shape[-1] if target.dim() == 3 and target.shape[-1] <= value.shape[-1] else 1
         value = value[..., :width]
