@@ -213,7 +213,7 @@ def _mismatch(
 def _each_by_itself(one: Moments, other: Moments, limits: MismatchLimits) -> bool:
     def exact(found: Moments) -> bool:
         varying = [i for i, std in enumerate(found.std) if std > 0]
-        near = (abs(found.mean[i]) < limits.exact and abs(found.std[i] - 1) < 0.5 / found.samples for i in varying)
+        near = (abs(found.mean[i]) < limits.exact and abs(found.std[i] - 1) < 25 * limits.exact for i in varying)
         return len(varying) >= 3 and all(near)
 
     return exact(other) and all(

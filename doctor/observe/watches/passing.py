@@ -163,7 +163,7 @@ class PassingWatch(Watch):
             seen.setdefault(key, step)
         self._batches.setdefault(root, []).append(keys)
         first = named[0][1]
-        if len(self._examples.setdefault(root, [])) < 8 and first.is_floating_point():
+        if len(self._examples.setdefault(root, [])) < 8 and first.dim() >= 2:
             flat = first.reshape(len(first), -1)
             self._examples[root].append(flat[:256, :: max(1, flat.shape[1] // 1024)].float().cpu().clone())
         if loader is not None:
@@ -343,8 +343,8 @@ class PassingWatch(Watch):
             if index in training or not record["batches"] or mine.dataset is None:
                 continue
             pairs = [self._loaders[i] for i in training if self._loaders[i].dataset is mine.dataset]
-            if len(pairs) != 1:
-                continue
+            if not pairs or any(other.indices != pairs[0].indices for other in pairs[1:]):
+                continue  # none, or several folds
             length = _length(mine.dataset)
             ours = set(mine.indices if mine.indices is not None else range(length))
             theirs = set(pairs[0].indices if pairs[0].indices is not None else range(length))
