@@ -83,7 +83,7 @@ class Source:
                 return self.replace(keyword.value, value)
         _, end = self.span(call)
         inner = self._bytes[: end - 1].rstrip()
-        comma = "" if inner.endswith((b"(", b",")) else ", "
+        comma = "" if inner.endswith(b"(") else " " if inner.endswith(b",") else ", "
         return Edit(len(inner), len(inner), f"{comma}{name}={value}")
 
     def without_keyword(self, call: ast.Call, name: str) -> Edit | None:

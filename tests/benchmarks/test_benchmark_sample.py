@@ -10,7 +10,7 @@ SICK = [
     ("healthy/lstm_forecast", "drop-zero-grad"),
     ("healthy/two_towers", "loss-detached"),
     ("healthy/churn_accumulate", "sigmoid-before-bce-with-logits"),
-    ("healthy/tcn_quantiles", "plain-list"),
+    ("tabular_classification/train", "eval-dropped"),
     ("tabular_regression/train", "squeeze-dropped"),
 ]
 HEALTHY = ["healthy/bpr.py", "healthy/gcn_communities.py", "healthy/churn_accumulate.py"]

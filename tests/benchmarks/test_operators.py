@@ -67,7 +67,7 @@ def test_every_mutant_parses_keeps_its_lines_and_differs():
         ("softmax-before-cross-entropy", 18, "nn.functional.cross_entropy(torch.softmax(model(x), dim=-1), y)"),
         ("train-dropped", 15, "None"),
         ("rate-too-high", 12, "lr=100 * (0.1),"),
-        ("momentum-too-long", 12, "lr=0.1, momentum=0.999,"),
+        ("momentum-too-long", 12, "lr=0.1, momentum=0.999"),
         ("optimize-head-only", 11, "list(model.parameters())[-2:],"),
         ("model-replaced-later", 13, '); model = __import__("copy").deepcopy(model)'),
         ("step-once-an-epoch", 21, "optimizer.step(); model.eval()"),
