@@ -9,7 +9,7 @@ from benchmarks.operators.base import Wound, operator, wound
 from benchmarks.source import Source, each, lines_of
 
 
-@operator("scrambled-reshape", "batch-mixing")
+@operator("scrambled-reshape", "batch-mixing", "causal-leak")
 def reshape_for_transpose(source: Source) -> Wound | None:
     """`x.transpose(1, 2)` becomes a reshape to the same shape."""
     calls = [
