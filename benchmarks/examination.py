@@ -33,7 +33,7 @@ class Answer:
     fits: bool
     on_line: bool
     line: int | None = None
-    trial: str = ""  # kind of the treatment that was tried
+    trial: str = ""  # the treatment that was tried, in words
 
 
 @dataclass
@@ -128,7 +128,7 @@ def examine(
             outcome.answers.append(
                 Answer(
                     finding["rule"], finding["name"], finding["severity"], finding["verdict"], fits(finding),
-                    line in program.lines, line, (finding.get("treatment") or {}).get("kind", ""),
+                    line in program.lines, line, finding.get("treatment") or "",
                 )
             )  # fmt: skip
     outcome.seconds = round(time.monotonic() - started, 1)

@@ -40,7 +40,10 @@ class Source:
 
     def of(self, node: ast.AST) -> str:
         """The source of one node."""
-        return ast.get_source_segment(self.text, node) or ""
+        if not hasattr(node, "lineno"):
+            return ""
+        start, end = self.span(node)
+        return self._bytes[start:end].decode()
 
     def mentions(self, pattern: str) -> bool:
         """Whether the regular expression occurs."""
@@ -80,7 +83,7 @@ class Source:
                 return self.replace(keyword.value, value)
         _, end = self.span(call)
         inner = self._bytes[: end - 1].rstrip()
-        comma = "" if inner.endswith((b"(", b",")) else ", "
+        comma = "" if inner.endswith(b"(") else " " if inner.endswith(b",") else ", "
         return Edit(len(inner), len(inner), f"{comma}{name}={value}")
 
     def without_keyword(self, call: ast.Call, name: str) -> Edit | None:
@@ -104,12 +107,20 @@ class Source:
 
     def all(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
         """All nodes of these kinds in the order of the text."""
-        found = [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
-        yield from sorted(found, key=lambda n: (getattr(n, "lineno", 0), getattr(n, "col_offset", 0)))
+        return (node for node in self._nodes if isinstance(node, kinds))
+
+    @cached_property
+    def _nodes(self) -> list[ast.AST]:
+        nodes = ast.walk(self.tree)
+        return sorted(nodes, key=lambda n: (getattr(n, "lineno", 0), getattr(n, "col_offset", 0)))
+
+    @cached_property
+    def _calls(self) -> list[tuple[str, ast.Call]]:
+        return [(called(node), node) for node in self._nodes if isinstance(node, ast.Call)]
 
     def calls(self, *names: str) -> list[ast.Call]:
         """Calls of functions or methods with these last names."""
-        return [node for node in self.all(ast.Call) if isinstance(node, ast.Call) and called(node) in names]
+        return [call for name, call in self._calls if name in names]
 
     def scope(self, node: ast.AST) -> ast.AST:
         """The function or module around a node."""

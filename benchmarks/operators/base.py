@@ -89,6 +89,7 @@ def mutants(text: str) -> Iterator[Mutant]:
             raise ValueError(f"{one.name}: {failure}") from failure
         if mutated == source.text:
             continue
-        if mutated.count("\n") != source.text.count("\n"):
+        length = source.text.count("\n")
+        if mutated.count("\n") != length:
             raise ValueError(f"{one.name} changes the number of lines")
-        yield Mutant(one.name, one.fault, mutated, made.lines, one.also)
+        yield Mutant(one.name, one.fault, mutated, tuple(n for n in made.lines if n <= length), one.also)

@@ -14,7 +14,9 @@ def last_layer_too_wide_inside(source: Source) -> Wound | None:
     linears = [c for c in source.calls("Linear") if len(c.args) >= 2]
     if not linears:
         return None
-    lines = (*lines_of(linears[-1:]), *source.lines_with("forward", "return ", "model(", "net(", "self("))
+    owner = source.parents[linears[-1]]
+    used = [f"{source.of(owner.targets[0])}("] if isinstance(owner, ast.Assign) else []
+    lines = (*lines_of(linears[-1:]), *source.lines_with("forward", "return ", "model(", "net(", "self(", *used))
     return wound(source.wrap(linears[-1].args[0], "1 + ", ""), lines)
 
 
@@ -99,7 +101,7 @@ def layer_in_a_list(source: Source) -> Wound | None:
             n for n in source.all(ast.Call)
             if isinstance(n, ast.Call) and source.of(n.func) == name and _same_class(source, n, node)
         ]  # fmt: skip
-        if uses and source.text.count(name) == len(uses) + 1:
+        if uses and source.text.count("." + name.removeprefix("self.")) == len(uses) + 1:
             edits = [*source.wrap(node.value, "[", "]"), *(source.replace(u.func, f"{name}[0]") for u in uses)]
             return wound(edits, lines_of([node, *uses]))
     return None

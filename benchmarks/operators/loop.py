@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from benchmarks.operators.base import Wound, operator, wound
 from benchmarks.source import Source, each, lines_of
@@ -24,7 +25,7 @@ def drop_step(source: Source) -> Wound | None:
     return wound(each(source.steps, lambda c: source.replace(c, "None")), _loop_lines(source))
 
 
-@operator("missing-backward", "missing-step")
+@operator("missing-backward", "missing-step", "program-crash")
 def drop_backward(source: Source) -> Wound | None:
     return wound(each(source.backwards, lambda c: source.replace(c, "None")), _loop_lines(source))
 
@@ -49,21 +50,36 @@ def backward_twice(source: Source) -> Wound | None:
     return wound(edits, lines_of(source.backwards))
 
 
-@operator("optimizer-reset", "bad-momentum", "lr-too-low")
-def new_optimizer_each_epoch(source: Source) -> Wound | None:
+def _kept_optimizers(source: Source) -> Iterator[tuple[ast.Assign, ast.Call]]:
+    """Optimizers under a name, each with its step in the same function, inside a loop."""
     for made in source.optimizers:
         assign = source.parents[made]
         if not isinstance(assign, ast.Assign) or made.lineno != made.end_lineno:
             continue
         name = source.of(assign.targets[0])
-        stepped = [c for c in source.steps if source.of(c.func).startswith(name + ".")]
-        for call in stepped:
-            loops = source.loops(call)
-            # The innermost loop is that of the batches: made anew there, momentum never exists.
-            if loops and source.scope(call) is source.scope(assign):
-                first = source.statement(call)
-                if first is not None:
-                    return wound([source.before(first, source.of(assign))], (first.lineno, assign.lineno))
+        for call in source.steps:
+            own = source.of(call.func) == f"{name}.step" and source.scope(call) is source.scope(assign)
+            if own and source.loops(call):
+                yield assign, call
+                break
+
+
+@operator("optimizer-reset", "bad-momentum", "lr-too-low")
+def new_optimizer_each_step(source: Source) -> Wound | None:
+    for assign, call in _kept_optimizers(source):
+        statement = source.statement(call)
+        if statement is not None:
+            return wound([source.before(statement, source.of(assign))], (statement.lineno, assign.lineno))
+    return None
+
+
+@operator("optimizer-reset", "bad-momentum", "lr-too-low")
+def new_optimizer_each_epoch(source: Source) -> Wound | None:
+    for assign, call in _kept_optimizers(source):
+        loops = source.loops(call)
+        first = loops[1].body[0] if len(loops) > 1 else None
+        if isinstance(first, ast.Expr | ast.Assign):
+            return wound([source.before(first, source.of(assign))], (first.lineno, assign.lineno))
     return None
 
 

@@ -9,7 +9,7 @@ from benchmarks.operators.base import Wound, operator, wound
 from benchmarks.source import Source, each, lines_of
 
 
-@operator("scrambled-reshape", "batch-mixing")
+@operator("scrambled-reshape", "batch-mixing", "causal-leak")
 def reshape_for_transpose(source: Source) -> Wound | None:
     """`x.transpose(1, 2)` becomes a reshape to the same shape."""
     calls = [
@@ -100,13 +100,13 @@ def positions_dropped(source: Source) -> Wound | None:
 
 @operator("wrong-dim", "causal-leak", "batch-mixing")
 def attention_softmax_over_wrong_axis(source: Source) -> Wound | None:
-    """The weights of a query no longer sum to 1: softmax over the heads' axis."""
+    """Softmax over the queries: the weights of one query no longer sum to 1."""
     calls = [c for c in source.calls("softmax") if source.mentions(r"qkv|att|query")]
     edits, lines = [], []
     for call in calls:
         axis = next((k.value for k in call.keywords if k.arg == "dim"), call.args[-1] if call.args else None)
         if axis is not None and source.of(axis) == "-1":
-            edits.append(source.replace(axis, "1"))
+            edits.append(source.replace(axis, "-2"))
             lines += lines_of([call])
     return wound(edits, lines)
 
