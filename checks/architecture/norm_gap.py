@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.metamorphic import Metamorphic, NormLayer
-from doctor.findings import Finding, Measure, Severity
+from doctor.findings import Finding, Measure, Nature, Severity
 from doctor.registry import Limits, check
 
 from .experiments import location
@@ -29,6 +29,7 @@ class NormGapLimits(Limits):
     Severity.WARNING,
     faq="training/architecture/incorrect",
     faults=("batchnorm-misuse",),
+    nature=Nature.CONDITION,
 )
 def batchnorm_eval_gap(experiments: Metamorphic, limits: NormGapLimits) -> Iterator[Finding]:
     """Evaluation mode gives other outputs than training mode, because running statistics do not fit the data.

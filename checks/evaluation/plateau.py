@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from doctor.evidence.batch_log import BatchLog
 from doctor.evidence.evaluation_losses import EvaluationLosses
 from doctor.evidence.training_trace import TrainingTrace
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 
 
@@ -27,7 +27,14 @@ class OverfitLimits(Limits):
     min_evaluations: int = 3
 
 
-@check("EVL008", "stuck-at-baseline", Severity.INFO, faq="training/data/missing", faults=("insufficient-capacity",))
+@check(
+    "EVL008",
+    "stuck-at-baseline",
+    Severity.INFO,
+    faq="training/data/missing",
+    faults=("insufficient-capacity",),
+    nature=Nature.OUTCOME,
+)
 def stuck_at_baseline(trace: TrainingTrace, log: BatchLog, limits: BaselineLimits) -> Iterator[Finding]:
     """The loss stands at what a prediction that ignores the input would reach.
 
@@ -71,7 +78,14 @@ def stuck_at_baseline(trace: TrainingTrace, log: BatchLog, limits: BaselineLimit
     )
 
 
-@check("EVL007", "overfit", Severity.INFO, faq="training/architecture/duplicated", faults=("overfit",))
+@check(
+    "EVL007",
+    "overfit",
+    Severity.INFO,
+    faq="training/architecture/duplicated",
+    faults=("overfit",),
+    nature=Nature.OUTCOME,
+)
 def overfit(trace: TrainingTrace, losses: EvaluationLosses, limits: OverfitLimits) -> Iterator[Finding]:
     """The evaluation loss rises while the training loss falls.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from doctor.evidence.activation_stats import ActivationRecord, ActivationStats
 from doctor.evidence.initial_products import InitialProducts
 from doctor.evidence.op_tape import OpTape
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments.base import Treatment
 from doctor.trials.treatments.layers import ReplaceActivation
@@ -29,7 +29,7 @@ class SaturatedLimits(Limits):
     min_samples: int = 64
 
 
-@check("GRD005", "saturated-activation", Severity.WARNING, faq="tuning/gradients/incorrect")
+@check("GRD005", "saturated-activation", Severity.WARNING, faq="tuning/gradients/incorrect", nature=Nature.CONDITION)
 def saturated_activation(
     units: ActivationStats, tape: OpTape | None, products: InitialProducts | None, limits: SaturatedLimits
 ) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.gradient_flow import GradientFlow
 from doctor.evidence.update_log import GradientEnd, UpdateLog
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 
 _WORDS = {
@@ -37,6 +37,7 @@ class ZeroLimits(Limits):
     Severity.WARNING,
     faq="tuning/gradients/missing",
     faults=("params-not-updating", "zero-gradients", "detached-graph"),
+    nature=Nature.CONDITION,
 )
 def zero_gradients(flow: GradientFlow, updates: UpdateLog, limits: ZeroLimits) -> Iterator[Finding]:
     """The loss reaches weights, but their gradient is exactly zero at every step.

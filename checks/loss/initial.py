@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.loss_arguments import LossArguments
 from doctor.evidence.training_trace import TrainingTrace
-from doctor.findings import Finding, Measure, Severity
+from doctor.findings import Finding, Measure, Nature, Severity
 from doctor.registry import Limits, check
 
 from .places import at
@@ -19,7 +19,13 @@ class InitialLossLimits(Limits):
     factor: float = 2.5  # times ln C; healthy image models start up to twice as high
 
 
-@check("LOS015", "initial-loss", Severity.INFO, faq=("training/loss/incorrect", "tuning/parameters/incorrect"))
+@check(
+    "LOS015",
+    "initial-loss",
+    Severity.INFO,
+    faq=("training/loss/incorrect", "tuning/parameters/incorrect"),
+    nature=Nature.OUTCOME,
+)
 def initial_loss(arguments: LossArguments, trace: TrainingTrace, limits: InitialLossLimits) -> Iterator[Finding]:
     """The first loss is far above that of a model that knows nothing.
 

@@ -9,7 +9,7 @@ from doctor.evidence.initial_products import InitialProducts, Product
 from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.registrations import Registrations
 from doctor.evidence.training_trace import TrainingTrace
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments.parameters import RescaleParameters
 
@@ -180,7 +180,14 @@ class BandLimits(Limits):
     highest: float = 0.1
 
 
-@check("PAR006", "update-ratio", Severity.INFO, faq="tuning/parameters/incorrect", faults=("lr-too-high", "lr-too-low"))
+@check(
+    "PAR006",
+    "update-ratio",
+    Severity.INFO,
+    faq="tuning/parameters/incorrect",
+    faults=("lr-too-high", "lr-too-low"),
+    nature=Nature.OUTCOME,
+)
 def update_ratio(trace: TrainingTrace, limits: BandLimits) -> Iterator[Finding]:
     """Steps are far larger or far smaller than the parameters suggest.
 
