@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from benchmarks.operators.base import Wound, operator, wound
-from benchmarks.source import Source, lines_of
+from benchmarks.source import Edit, Source, lines_of
 
 
 def _initialised(source: Source, change: str, *, deep: bool = False) -> Wound | None:
@@ -14,7 +14,8 @@ def _initialised(source: Source, change: str, *, deep: bool = False) -> Wound | 
         return None
     if deep and source.mentions(r"Embedding|GPT2|Bert"):
         return None
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for name in dict.fromkeys(name for name, _ in source.models):
         assigns = source.assigns(name)
         if not assigns or name == "self":
