@@ -37,7 +37,7 @@ def step_twice(source: Source) -> Wound | None:
     return wound(edits, lines_of(source.steps))
 
 
-@operator("duplicate-loss-term", "duplicate-backward", "reduction-scale")
+@operator("duplicate-loss-term", "duplicate-backward", "gradient-counted-twice", "reduction-scale")
 def backward_twice(source: Source) -> Wound | None:
     """The same loss goes backward twice, so that every gradient counts double."""
     if source.learns_by_adam():

@@ -46,7 +46,7 @@ def far_too_large(source: Source) -> Wound | None:
     return _initialised(source, "torch.nn.init.normal_(p, std=3.0)")
 
 
-@operator("vanishing-gradients", "zero-init", "lr-too-low", "symmetric-init")
+@operator("vanishing-gradients", "small-init", "zero-init", "lr-too-low", "symmetric-init")
 def far_too_small(source: Source) -> Wound | None:
     return _initialised(source, "torch.nn.init.normal_(p, std=1e-4)", deep=True)
 
