@@ -71,7 +71,9 @@ def needless(recording: Recording) -> Iterator[Treatment]:
         for stats in batches.inputs[:1]:
             std = tuple(value if value > 0 else 1.0 for value in stats.std)
             yield StandardiseInputs(mean=stats.mean, std=std, axis=stats.axis, root=stats.root)
-        yield from (ShuffleData(loader=loader.index) for loader in batches.loaders[:1] if loader.used_in_training)
+        yield from (
+            ShuffleData(loader=loader.index) for loader in batches.loaders if loader.index and loader.used_in_training
+        )
     if isinstance(tree, ModuleTree):
         weighted = tuple(m.path for m in tree.modules if m.kind in ("Linear", "Conv1d", "Conv2d") and m.training_calls)
         if weighted:

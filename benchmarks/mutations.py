@@ -17,6 +17,7 @@ import difflib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from benchmarks import tables
@@ -75,8 +76,8 @@ def run(
     threads = 1 if jobs > 1 else None
     work: dict[str, Callable[[], Outcome]] = {}
     if with_healthy:
-        work |= {p.name: (lambda p=p: examine(p, extra, threads=threads)) for p in healthy(names)}
-    work |= {s.name: (lambda s=s: _mutant(s, extra, threads)) for s in chosen}
+        work |= {p.name: partial(examine, p, extra, threads=threads) for p in healthy(names)}
+    work |= {s.name: partial(_mutant, s, extra, threads) for s in chosen}
     done = {o.name: o for o in load(keep) if not o.failure} if keep is not None and keep.exists() else {}
     outcomes = [done[name] for name in work if name in done]
     missing = {name: task for name, task in work.items() if name not in done}

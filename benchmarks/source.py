@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 OPTIMIZERS = frozenset({"SGD", "Adam", "AdamW", "RMSprop", "NAdam", "RAdam", "Adagrad", "LBFGS", "Adadelta"})
+_Node = TypeVar("_Node", bound=ast.AST)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module)
 
 
@@ -176,7 +178,7 @@ class Source:
     @cached_property
     def optimizer_names(self) -> set[str]:
         """What they are called."""
-        names = set()
+        names: set[str] = set()
         for call in self.optimizers:
             parent = self.parents[call]
             if isinstance(parent, ast.Assign):
@@ -249,7 +251,7 @@ def lines_of(nodes: Iterable[ast.AST]) -> tuple[int, ...]:
     )
 
 
-def each(nodes: Iterable[ast.AST], edit: Callable[[ast.AST], Edit | tuple[Edit, ...] | None]) -> list[Edit]:
+def each(nodes: Iterable[_Node], edit: Callable[[_Node], Edit | tuple[Edit, ...] | None]) -> list[Edit]:
     """The edits of every node."""
     edits: list[Edit] = []
     for node in nodes:

@@ -89,7 +89,7 @@ def values_missing(source: Source) -> Wound | None:
     return _inputs(source, 'torch.where(torch.rand_like(A) < 0.002, torch.tensor(float("nan")), A)', both=False)
 
 
-@operator("degenerate-features")
+@operator("degenerate-features", "ignored-input")
 def features_constant(source: Source) -> Wound | None:
     """All inputs are lost to one value."""
     return _inputs(source, "A * 0 + 0.5")

@@ -6,7 +6,7 @@ import ast
 import re
 
 from benchmarks.operators.base import Wound, operator, wound
-from benchmarks.source import Source, called, each, lines_of
+from benchmarks.source import Edit, Source, called, each, lines_of
 
 _MODES = r"Dropout|BatchNorm|dropout|ResNetConfig|BertConfig"
 
@@ -43,7 +43,8 @@ def gradients_while_evaluating(source: Source) -> Wound | None:
     # Where gradients are kept off while training (averages, updates by hand), no_grad is no matter of evaluation.
     if source.mentions(r"lerp_|p -= |p\.grad|swa_utils|topk|randn\(n, 2\)|\.numpy\(\)"):
         return None
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for block in source.all(ast.With):
         assert isinstance(block, ast.With)
         first = block.items[0].context_expr
@@ -62,7 +63,8 @@ def gradients_while_evaluating(source: Source) -> Wound | None:
 @operator("graph-retained")
 def loss_tensors_kept(source: Source) -> Wound | None:
     """`total += loss` instead of `loss.item()`."""
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for call in source.calls("item"):
         owner = source.statement(call)
         summed = isinstance(owner, ast.AugAssign) or (isinstance(owner, ast.Expr) and "append(" in source.of(owner))
@@ -76,7 +78,8 @@ def loss_tensors_kept(source: Source) -> Wound | None:
 @operator("eval-on-train", "train-test-leakage")
 def evaluated_on_training_data(source: Source) -> Wound | None:
     """The name of the training data stands where that of the test data was meant."""
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for name in source.all(ast.Name):
         assert isinstance(name, ast.Name)
         twin = re.sub(r"test|val(?!ue)|eval|held_out", "train", name.id)

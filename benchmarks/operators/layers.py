@@ -162,7 +162,7 @@ def dropout_behind_output(source: Source) -> Wound | None:
     from benchmarks.operators.outputs import _last_returns
 
     made = _last_returns(source) if source.mentions(r"import torch\n") else []
-    edits = each(made, lambda r: source.wrap(r.value, "torch.nn.functional.dropout(", ", 0.8, self.training)"))  # type: ignore[attr-defined]
+    edits = each(made, lambda r: source.wrap(r.value, "torch.nn.functional.dropout(", ", 0.8, self.training)"))  # type: ignore[arg-type]
     return wound(edits, lines_of(made))
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from benchmarks.operators.base import Wound, operator, wound
-from benchmarks.source import Source, each, lines_of
+from benchmarks.source import Edit, Source, each, lines_of
 
 
 def _loop_lines(source: Source) -> tuple[int, ...]:
@@ -37,7 +37,7 @@ def step_twice(source: Source) -> Wound | None:
     return wound(edits, lines_of(source.steps))
 
 
-@operator("duplicate-loss-term", "duplicate-backward", "reduction-scale")
+@operator("duplicate-loss-term", "duplicate-backward", "gradient-counted-twice", "reduction-scale")
 def backward_twice(source: Source) -> Wound | None:
     """The same loss goes backward twice, so that every gradient counts double."""
     if source.learns_by_adam():
@@ -105,7 +105,8 @@ def clip_to_nothing(source: Source) -> Wound | None:
     clips = [c for c in source.calls("clip_grad_norm_", "clip_grad_value_") if len(c.args) > 1]
     if clips:
         return wound(each(clips, lambda c: source.replace(c.args[1], "1e-4")), lines_of(clips))
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     names = dict.fromkeys(name for name, _ in source.models)
     for call in source.backwards:
         statement = source.parents[call]

@@ -15,7 +15,7 @@ BINARY = ("binary_cross_entropy_with_logits", "BCEWithLogitsLoss")
 
 def applied(source: Source, *names: str) -> list[ast.Call]:
     """Calls `loss(prediction, target)` of these losses: functions, or modules kept under a name."""
-    kept = set()
+    kept: set[str] = set()
     for call in source.calls(*(name for name in names if name[0].isupper())):
         parent = source.parents[call]
         if isinstance(parent, ast.Assign):
@@ -140,7 +140,7 @@ def loss_rebuilt_from_number(source: Source) -> Wound | None:
 @operator("non-differentiable-loss", "detached-graph")
 def loss_detached(source: Source) -> Wound | None:
     calls = [c for c in source.backwards if isinstance(c.func, ast.Attribute)]
-    edits = each(calls, lambda c: source.wrap(c.func.value, "(", ").detach().requires_grad_()"))
+    edits = each(calls, lambda c: source.wrap(c.func.value, "(", ").detach().requires_grad_()"))  # type: ignore[attr-defined]
     return wound(edits, lines_of([*calls, *source.losses]))
 
 
@@ -201,7 +201,8 @@ def targets_shifted_twice(source: Source) -> Wound | None:
 def labels_shifted_before_the_model_shifts(source: Source) -> Wound | None:
     """A language model of transformers shifts its labels itself."""
     found = [n for n in source.all(ast.Dict) if isinstance(n, ast.Dict) and source.mentions("LMHeadModel")]
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for node in found:
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and key.value == "labels":

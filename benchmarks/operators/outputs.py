@@ -6,7 +6,7 @@ import ast
 
 from benchmarks.operators.base import Wound, operator, wound
 from benchmarks.operators.losses import BINARY, CROSS_ENTROPY, REGRESSION, applied, trained
-from benchmarks.source import Source, each, lines_of
+from benchmarks.source import Edit, Source, each, lines_of
 
 
 def _torch(source: Source) -> bool:
@@ -23,7 +23,7 @@ def softmax_before_cross_entropy(source: Source) -> Wound | None:
 def softmax_in_forward(source: Source) -> Wound | None:
     """The classifier's last line returns probabilities."""
     made = _last_returns(source) if applied(source, *CROSS_ENTROPY) and _torch(source) else []
-    return wound(each(made, lambda r: source.wrap(r.value, "torch.softmax(", ", dim=1)")),  # type: ignore[attr-defined]
+    return wound(each(made, lambda r: source.wrap(r.value, "torch.softmax(", ", dim=1)")),  # type: ignore[arg-type]
                  lines_of([*made, *applied(source, *CROSS_ENTROPY)]))  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def sigmoid_before_bce_with_logits(source: Source) -> Wound | None:
 def relu_on_output(source: Source) -> Wound | None:
     losses = applied(source, *CROSS_ENTROPY, *REGRESSION, *BINARY)
     made = _last_returns(source) if losses and _torch(source) else []
-    edits = each(made, lambda r: source.wrap(r.value, "torch.relu(", ")"))  # type: ignore[attr-defined]
+    edits = each(made, lambda r: source.wrap(r.value, "torch.relu(", ")"))  # type: ignore[arg-type]
     heads = [] if edits else _last_layers(source)
     edits += each(heads if losses and not source.forwards else [], lambda c: source.wrap(c, "", ", nn.ReLU()"))
     return wound(edits, lines_of([*made, *heads, *losses]))
@@ -71,7 +71,8 @@ def _last_layers(source: Source) -> list[ast.Call]:
 def softmax_over_the_batch(source: Source) -> Wound | None:
     """log_softmax or softmax at the output runs over the first axis."""
     calls = source.calls("log_softmax", "logsumexp")
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for call in calls:
         axis = next((k.value for k in call.keywords if k.arg == "dim"), call.args[-1] if call.args else None)
         if axis is not None and source.of(axis).lstrip("-").isdigit():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from benchmarks.operators.base import Wound, operator, wound
-from benchmarks.source import Source, lines_of
+from benchmarks.source import Edit, Source, lines_of
 
 
 def _initialised(source: Source, change: str, *, deep: bool = False) -> Wound | None:
@@ -14,7 +14,8 @@ def _initialised(source: Source, change: str, *, deep: bool = False) -> Wound | 
         return None
     if deep and source.mentions(r"Embedding|GPT2|Bert"):
         return None
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for name in dict.fromkeys(name for name, _ in source.models):
         assigns = source.assigns(name)
         if not assigns or name == "self":
@@ -45,7 +46,7 @@ def far_too_large(source: Source) -> Wound | None:
     return _initialised(source, "torch.nn.init.normal_(p, std=3.0)")
 
 
-@operator("vanishing-gradients", "zero-init", "lr-too-low", "symmetric-init")
+@operator("vanishing-gradients", "small-init", "zero-init", "lr-too-low", "symmetric-init")
 def far_too_small(source: Source) -> Wound | None:
     return _initialised(source, "torch.nn.init.normal_(p, std=1e-4)", deep=True)
 

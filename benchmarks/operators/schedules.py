@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from benchmarks.operators.base import Wound, operator, wound
-from benchmarks.source import Source, called, lines_of
+from benchmarks.source import Edit, Source, called, lines_of
 
 
 def _made(source: Source) -> list[tuple[str, ast.Assign, ast.Call]]:
@@ -27,7 +27,8 @@ def decay_by_batch(source: Source) -> Wound | None:
     """A decay that was meant for epochs is taken at every batch."""
     if not source.mentions(r"import torch\n") or _scheduled(source):
         return None
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for name, assign, call in _made(source):
         steps = [
             c for c in source.steps
@@ -85,7 +86,8 @@ def absolute_lambda(source: Source) -> Wound | None:
     """LambdaLR gets the rate itself where it wants a factor."""
     if not source.mentions(r"import torch\n") or _scheduled(source):
         return None
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for name, assign, call in _made(source):
         rate = next((source.of(k.value) for k in call.keywords if k.arg == "lr"), None)
         if rate is not None and called(call) != "SGD":

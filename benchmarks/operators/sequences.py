@@ -6,7 +6,7 @@ import ast
 import re
 
 from benchmarks.operators.base import Wound, operator, wound
-from benchmarks.source import Source, each, lines_of
+from benchmarks.source import Edit, Source, each, lines_of
 
 
 @operator("scrambled-reshape", "batch-mixing", "causal-leak")
@@ -68,7 +68,8 @@ def convolution_sees_ahead(source: Source) -> Wound | None:
 
 @operator("missing-attention-mask", "padding-not-masked")
 def padding_mask_removed(source: Source) -> Wound | None:
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for call in source.all(ast.Call):
         for keyword in call.keywords if isinstance(call, ast.Call) else ():
             if keyword.arg in ("src_key_padding_mask", "key_padding_mask", "attention_mask"):
@@ -102,7 +103,8 @@ def positions_dropped(source: Source) -> Wound | None:
 def attention_softmax_over_wrong_axis(source: Source) -> Wound | None:
     """Softmax over the queries: the weights of one query no longer sum to 1."""
     calls = [c for c in source.calls("softmax") if source.mentions(r"qkv|att|query")]
-    edits, lines = [], []
+    edits: list[Edit] = []
+    lines: list[int] = []
     for call in calls:
         axis = next((k.value for k in call.keywords if k.arg == "dim"), call.args[-1] if call.args else None)
         if axis is not None and source.of(axis) == "-1":
