@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from doctor.errors import DeclarationError, Unavailable
@@ -119,6 +121,10 @@ def _obtain(kind: type[Evidence], found: Found) -> Evidence | Unavailable:
         return source.function(**arguments)
     except Unavailable as reason:
         return reason
+    except Exception as failure:  # one record that cannot be read costs its own rules, never the diagnosis
+        at = traceback.extract_tb(failure.__traceback__)[-1]
+        where = f"{Path(at.filename).name}:{at.lineno}"
+        return Unavailable(f"{kind.__name__} crashed ({type(failure).__name__}: {failure}, {where}); please report")
 
 
 def load() -> None:

@@ -130,6 +130,10 @@ def _beyond_binary(place: TargetRecord, lines: DataLines | None, limits: LabelLi
     )
 
 
+# Tokens and detection boxes keep id 0 for the fill or the background; a handful of named classes does not.
+_FEW = 12
+
+
 def _starts_at_one(place: TargetRecord, limits: LabelLimits) -> bool:
     counts = place.classes
     if not 3 <= len(counts) <= limits.most_classes or place.target_dims != 1 or place.ignore_index == 0:
@@ -139,9 +143,12 @@ def _starts_at_one(place: TargetRecord, limits: LabelLimits) -> bool:
 
 def _unused_zero(place: TargetRecord, lines: DataLines | None) -> Finding:
     return Finding(
-        severity=Severity.INFO,
+        severity=Severity.WARNING
+        if len(place.classes) <= _FEW and place.outputs == len(place.classes)
+        else Severity.INFO,
         message=f"labels run from 1 to {len(place.classes) - 1}: output 0 of {len(place.classes)} is never used",
         location=location(lines.targets() if lines else None, place.source),
         measured={"labels_0": Measure(value=0, threshold=1)},
         remedy="number the classes from 0, and leave one output out",
+        demonstrated="every other output has its label",
     )

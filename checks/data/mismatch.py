@@ -179,11 +179,17 @@ def wrong_normalization_stats(
         return
 
 
+_FEW_CHANNELS = 4
+
+
 def _compared(one: Moments, other: Moments) -> tuple[float, float]:
     """Median over the varying channels of the ratio of deviations, and of the shift of the mean in deviations."""
     varying = [i for i, std in enumerate(one.std) if std > 1e-6 * (1 + abs(one.mean[i]))]
-    if not varying:
-        return 1.0, 0.0
+    both = [i for i in varying if other.std[i] > 1e-6 * (1 + abs(other.mean[i]))]
+    if len(both) < len(varying) and len(varying) > _FEW_CHANNELS:
+        varying = both  # a rare word, an empty category: constant among the few samples of an evaluation
+    if len(varying) < 0.5 * len(one.std):
+        return 1.0, 0.0  # sparse columns: two samples of them differ by more than their scale
     ratios = [max(other.std[i], 1e-12) / one.std[i] for i in varying]
     shifts = [abs(other.mean[i] - one.mean[i]) / max(one.std[i], other.std[i]) for i in varying]
     alike = min(ratios) > 0.05 * max(ratios) or median(ratios) > 10 or median(ratios) < 0.1

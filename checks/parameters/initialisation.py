@@ -30,7 +30,8 @@ def zero_init(tree: ModuleTree, limits: ZeroInitLimits) -> Iterator[Finding]:
 
     ## What it measures
     Weight matrices and kernels that are all zero before the first step. Two that follow each other block each other's
-    gradient: the rule fires when at least `min_layers` of them make up half of a model's weight layers or more.
+    gradient: the rule fires when at least `min_layers` of them make up half of a model's weight layers or more, or when
+    as many zero embeddings (of factors that are multiplied) never move.
     ## Why it hurts
     With zero weights above, no gradient arrives; with zero weights below, nothing is passed on.
     ## Example
@@ -58,6 +59,14 @@ def zero_init(tree: ModuleTree, limits: ZeroInitLimits) -> Iterator[Finding]:
                 f"{len(zero)} of {len(weights)} weight matrices are zero before the first step",
                 {"zero_layers": Measure(value=len(zero), threshold=limits.min_layers)},
                 demonstrated="layers of zeros stand one after the other and block each other's gradient",
+            )
+        elif sum(_stays_zero(p) for p in embeddings) >= limits.min_layers:
+            held = [p for p in embeddings if _stays_zero(p)]
+            yield _finding(
+                held,
+                f"{len(held)} embeddings are zero before the first step and after the last",
+                {"zero_embeddings": Measure(value=len(held), threshold=limits.min_layers)},
+                demonstrated="their product is zero, and so is the gradient of each",
             )
 
 
@@ -104,6 +113,11 @@ def symmetric_init(tree: ModuleTree, limits: SymmetricLimits) -> Iterator[Findin
             f"all units of {len(equal)} layers start with the same weights ({kept} of them keep them equal)",
             {"equal_units": Measure(value=units, threshold=limits.min_units, unit="units")},
         )
+
+
+def _stays_zero(parameter: ParameterRecord) -> bool:
+    trained = parameter.optimizer is not None and parameter.reached > 0
+    return trained and len(parameter.shape) == 2 and parameter.shape[1] > 1 and parameter.moved == 0.0
 
 
 def _is_weight(parameter: ParameterRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
+from doctor.evidence.gradient_flow import GradientFlow
 from doctor.evidence.optimizer_log import OptimizerLog
 from doctor.evidence.registrations import Registrations
 from doctor.evidence.update_log import UpdateLog
@@ -18,11 +19,16 @@ class NotUpdatingLimits(Limits):
 
     min_steps: int = 3  # sampled steps
     share: float = 0.5  # of the parameters, for those that are put back
+    least_gradient: float = 1e-9  # root mean square below which Adam's eps swallows a gradient
 
 
 @check("PAR005", "params-not-updating", Severity.ERROR, faq="tuning/parameters/missing")
 def params_not_updating(
-    log: UpdateLog, optimizers: OptimizerLog | None, made: Registrations | None, limits: NotUpdatingLimits
+    log: UpdateLog,
+    optimizers: OptimizerLog | None,
+    made: Registrations | None,
+    flow: GradientFlow | None,
+    limits: NotUpdatingLimits,
 ) -> Iterator[Finding]:
     """Parameters are in the optimizer, have gradients, and are where they were.
 
@@ -75,13 +81,19 @@ def params_not_updating(
         return
     names = {name for group in zero for name in group.names}
     still = [p for p in tested if p.pulled >= limits.min_steps and p.still == p.pulled and p.name not in names]
-    if still and len(still) >= limits.share * len(tested) and not zero:
+    if still and len(still) >= limits.share * len(tested) and not zero and not _starved(still[0].name, flow, limits):
         yield _finding(
             f"{len(still)} parameters with gradients are not moved by the optimizer's steps: {still[0].name}",
             next((r.step_source for r in records if r.step_source), None),
             {"still": Measure(value=still[0].still, threshold=limits.min_steps, unit="steps")},
             "keep a float32 copy of low-precision parameters, or raise the learning rate: the updates are lost in rounding",
         )
+
+
+def _starved(name: str, flow: GradientFlow | None, limits: NotUpdatingLimits) -> bool:
+    """Whether so little gradient arrives that no step could be seen: the fault is above, not in the step."""
+    known = next((p.typical() for p in flow.parameters if p.name == name), None) if flow is not None else None
+    return known is not None and known < limits.least_gradient
 
 
 def _finding(message: str, place: Source | None, measured: dict[str, Measure], cure: str) -> Finding:

@@ -78,6 +78,7 @@ class Recorder:
         self._started = time.monotonic()
         self._first_step_at: float | None = None
         self._versions: dict[int, int] = {}
+        self._leaves: list[torch.Tensor] = []
         self.watches = [] if plan.light else watch.all_for(self)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -246,6 +247,7 @@ class Recorder:
         self, losses: list[torch.Tensor], line: Line | None, value: float | None, retain: bool, again: bool
     ) -> None:
         walk = graph.walk(losses)
+        self._note_leaves(walk.leaves)
         self.batches.note_training_entries(walk.sequence_numbers)
         reached = self.parameters.note_reached(walk.leaves)
         self.stream.emit(
@@ -266,14 +268,23 @@ class Recorder:
     def _note_manual_updates(self) -> None:
         if self.stepping.live():
             return
-        for _, module in self.naming.live_roots():
-            for parameter in module.parameters():
-                known = self._versions.get(id(parameter))
-                if known is not None and known != parameter._version:
-                    self.manual_updates += 1
-                    self._versions.clear()
-                    return
-                self._versions[id(parameter)] = parameter._version
+        held = (p for _, module in self.naming.live_roots() for p in module.parameters())
+        for tensor in (*held, *self._leaves):
+            known = self._versions.get(id(tensor))
+            if known is not None and known != tensor._version:
+                self.manual_updates += 1
+                self._versions.clear()
+                return
+            self._versions[id(tensor)] = tensor._version
+
+    def _note_leaves(self, leaves: list[torch.Tensor]) -> None:
+        """Plain tensors that are trained by hand: changed in place, or replaced by new ones at every step."""
+        if self.stepping.live():
+            return
+        before, self._leaves = self._leaves, [leaf for leaf in leaves if leaf.requires_grad][:64]
+        shapes = [tensor.shape for tensor in self._leaves]
+        if before and [tensor.shape for tensor in before] == shapes:
+            self.manual_updates += not {id(tensor) for tensor in before} & {id(tensor) for tensor in self._leaves}
 
     def _end_of_step_without_optimizer(self) -> None:
         self.taping.close(complete=True)

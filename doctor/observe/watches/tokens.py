@@ -108,6 +108,7 @@ class TokenWatch(Watch):
             return
         pad, padded = tail
         padded = padded[:, : aligned.shape[1]]
+        padded = padded & (aligned != ignored)
         values = aligned[padded]
         if values.numel() < 4:
             return
@@ -120,7 +121,7 @@ class TokenWatch(Watch):
         facts["padded"] += values.numel()
         facts["positions"] += aligned.numel()
         facts["constant"] += int(counts.max())
-        counted = padded & (aligned != ignored) & (aligned >= 0)
+        counted = padded & (aligned >= 0)
         if isinstance(weight, torch.Tensor) and 0 <= common < len(weight) and float(weight[common]) == 0:
             counted = torch.zeros_like(counted)
         facts["counted"] += int(counted.sum())
