@@ -180,7 +180,14 @@ def select(rules: Mapping[str, Rule], chosen: Iterable[str], ignored: Iterable[s
 
 def _nearest(text: str, rules: Mapping[str, Rule]) -> str:
     known = {rule.code: rule for rule in rules.values()} | {rule.name: rule for rule in rules.values()}
-    near = get_close_matches(text, known, n=1, cutoff=0.5) or get_close_matches(text.upper(), known, n=1, cutoff=0.5)
+    code = re.fullmatch(r"([A-Z]+)(\d+)", text.upper())
+    padded = f"{code[1]}{int(code[2]):03}" if code else ""  # OPT3 and OPT03 are OPT003
+    near = [padded] if padded in known else []
+    near = (
+        near
+        or get_close_matches(text, known, n=1, cutoff=0.5)
+        or get_close_matches(text.upper(), known, n=1, cutoff=0.5)
+    )
     return f"; did you mean {known[near[0]].code} ({known[near[0]].name})?" if near else ""
 
 
