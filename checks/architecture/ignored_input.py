@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.gradient_flow import GradientFlow
 from doctor.evidence.metamorphic import Metamorphic
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
@@ -15,10 +16,16 @@ class IgnoredInputLimits(Limits):
     """Thresholds of ARC019."""
 
     max_share: float = 0.9  # of the features: when nearly all are ignored, something else is wrong
+    fading: float = 1e-8  # gradient of the first weights over that of the last
+
+
+def _fades(flow: GradientFlow, limits: IgnoredInputLimits) -> bool:
+    known = [size for weight in flow.weights() if (size := weight.typical()) is not None]
+    return len(known) > 2 and 0.0 < known[0] < limits.fading * known[-1]
 
 
 @check("ARC019", "ignored-input", Severity.WARNING, faq="training/architecture/missing", faults=("ignored-input",))
-def ignored_input(experiments: Metamorphic, limits: IgnoredInputLimits) -> Iterator[Finding]:
+def ignored_input(experiments: Metamorphic, flow: GradientFlow | None, limits: IgnoredInputLimits) -> Iterator[Finding]:
     """An input, or a feature of it, has no influence on the outputs.
 
     ## What it measures
@@ -42,6 +49,8 @@ def ignored_input(experiments: Metamorphic, limits: IgnoredInputLimits) -> Itera
     ## References
     Karpathy, "A Recipe for Training Neural Networks": use backprop to chart dependencies.
     """
+    if flow is not None and _fades(flow, limits):
+        return  # nothing of any input arrives: GRD001 tells why
     for call in experiments.calls:
         unused = [field for field in call.fields if not field.used]
         if unused and any(field.used and field.moves for field in call.fields):

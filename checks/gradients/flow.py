@@ -20,6 +20,7 @@ class VanishingLimits(Limits):
     ratio: float = 1e-3  # first over last weight matrix, of gradient RMS relative to weight RMS
     min_layers: int = 3
     progress: float = 0.05  # share by which a loss that trains has fallen
+    lost: float = 1e-6  # ratio below which the first layers stand still whatever is tried in a few dozen steps
 
 
 class ExplodingLimits(Limits):
@@ -87,6 +88,8 @@ def vanishing_gradients(
         },
         remedy="use ReLU-like activations, normalisation layers or residual connections, and an initialisation to match",
         treatment=ReplaceActivation(function=squashing.function, replacement="relu") if squashing else None,
+        # So little that no rate makes up for it; one change of the activation need not cure it within a few steps.
+        demonstrated="the first layers get no gradient to speak of" if ratio < limits.lost else None,
     )
 
 

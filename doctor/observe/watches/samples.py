@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from doctor.observe import pairing, reference
+from doctor.observe import pair_facts, pairing, reference
 from doctor.observe.watch import Watch
 
 _MOST_SAMPLES = 1200
@@ -59,6 +59,9 @@ class SampleWatch(Watch):
             paired = pairing.examine(inputs, targets)
             if paired is not None:
                 self.recorder.stream.emit("pairing", **paired)
+            facts = pair_facts.examine(inputs, targets)
+            if facts is not None:
+                self.recorder.stream.emit("pair-facts", **facts)
         found = reference.assess(inputs, targets, min(2.5, 0.25 * self.recorder.elapsed()))
         if found is not None:
             self.recorder.stream.emit("reference", **found)

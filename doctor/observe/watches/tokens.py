@@ -108,6 +108,7 @@ class TokenWatch(Watch):
             return
         pad, padded = tail
         padded = padded[:, : aligned.shape[1]]
+        tail_of_all = padded
         padded = padded & (aligned != ignored)
         values = aligned[padded]
         if values.numel() < 4:
@@ -116,7 +117,7 @@ class TokenWatch(Watch):
         common = int(classes[counts.argmax()])
         facts = record["tail"] = record["tail"] or {
             "pad": pad, "target": common, "padded": 0, "constant": 0, "counted": 0, "positions": 0, "with_gradient": 0,
-            "gradient": 0.0, "whole_gradient": 0.0, "backwards": 0, "declared": self._declared(pad, ids, padded),
+            "gradient": 0.0, "whole_gradient": 0.0, "backwards": 0, "declared": self._declared(pad, ids, tail_of_all),
         }  # fmt: skip
         facts["padded"] += values.numel()
         facts["positions"] += aligned.numel()

@@ -1,0 +1,107 @@
+"""What inputs and targets say of each other without any model: contradictions, lonely labels, telling columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_LEAST = 100
+_LEAST_FOR_NEIGHBOURS = 300
+_NEIGHBOURS = 8
+_MAJORITY = 6  # of the neighbours
+_MOST_CLASSES = 50
+_MOST_VALUES = 3_000_000
+
+
+def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | None:
+    """Facts on `inputs` `(samples, ...)` and `targets`, class ids `(samples,)` or numbers `(samples,)`, `(samples, 1)`.
+
+    None where there are too few samples, or targets of another form.
+    """
+    if targets.dim() == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if targets.dim() != 1 or len(inputs) != len(targets) or not torch.isfinite(inputs.float()).all():
+        return None
+    classes = not targets.is_floating_point()
+    rows = inputs.reshape(len(inputs), -1).double()
+    key = rows @ torch.sin(torch.arange(1, rows.shape[1] + 1, dtype=torch.float64) * 12.9898)
+    _, group = torch.unique(key, return_inverse=True)
+    first = _first(group)
+    distinct = int(group.max()) + 1
+    if distinct < _LEAST:
+        return None
+    x, y = rows[first], targets[first]
+    found: dict[str, Any] = {"samples": distinct, "classes": int(y.unique().numel()) if classes else 0}
+    found |= {"contradicted": _contradicted(group, targets, distinct) if classes else 0, "lonely": None}
+    if classes and inputs.is_floating_point():
+        found["lonely"] = _lonely(x, y)
+    plain = inputs.dim() == 2 and inputs.is_floating_point() and 2 <= rows.shape[1] <= 2000
+    constant, telling, counting = _columns(x, y, classes) if plain else ([], [], [])
+    return {**found, "columns": rows.shape[1], "constant": constant, "telling": telling, "counting": counting}
+
+
+def _first(group: torch.Tensor) -> torch.Tensor:
+    order = torch.arange(len(group))
+    return torch.full((int(group.max()) + 1,), len(group)).scatter_reduce(0, group, order, "amin")
+
+
+def _contradicted(group: torch.Tensor, labels: torch.Tensor, count: int) -> int:
+    """Distinct inputs that stand with more than one label."""
+    names = torch.unique(labels, return_inverse=True)[1]
+    pairs = torch.unique(torch.stack([group, names], 1), dim=0)[:, 0]
+    return int((torch.bincount(pairs, minlength=count) > 1).sum())
+
+
+def _lonely(x: torch.Tensor, labels: torch.Tensor) -> float | None:
+    """Share of the samples whose nearest neighbours agree on one label, while none of them has the sample's own.
+
+    Where classes overlap, neighbours of both kinds are found; a label that was changed at random stands alone.
+    """
+    names = torch.unique(labels, return_inverse=True)[1]
+    count = int(names.max()) + 1
+    if not 3 <= count <= _MOST_CLASSES or len(x) < max(_LEAST_FOR_NEIGHBOURS, 20 * count) or x.numel() > _MOST_VALUES:
+        return None
+    x = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9)).float()
+    distances = torch.cdist(x, x).fill_diagonal_(float("inf"))
+    around = names[distances.topk(_NEIGHBOURS, largest=False).indices]
+    votes = torch.nn.functional.one_hot(around, count).sum(1)
+    own = votes.gather(1, names[:, None])[:, 0]
+    return float(((votes.amax(1) >= _MAJORITY) & (own == 0)).float().mean())
+
+
+def _columns(x: torch.Tensor, y: torch.Tensor, classes: bool) -> tuple[list[int], list[int], list[int]]:
+    """Columns that are constant, that give the target away, and that count the samples."""
+    spread = x.std(0, correction=0)
+    constant = (spread == 0).nonzero()[:, 0].tolist()
+    telling, counting = [], []
+    names = torch.unique(y, return_inverse=True)[1]
+    number = int(names.max()) + 1
+    centred = (x - x.mean(0)) / spread.clamp_min(1e-12)
+    target = y.double()
+    target = (target - target.mean()) / target.std(correction=0).clamp_min(1e-12)
+    alike = (centred * target[:, None]).mean(0).abs()
+    for column in range(x.shape[1]):
+        values = torch.unique(x[:, column], return_inverse=True)
+        if column in constant:
+            continue
+        if classes:
+            pairs = torch.unique(torch.stack([values[1], names], 1), dim=0)
+            enough = int(torch.bincount(names).min()) >= 5
+            if number >= 2 and enough and len(values[0]) == number == len(pairs):
+                telling.append(column)
+        elif float(alike[column]) >= 0.999 and x.shape[1] >= 3:
+            telling.append(column)
+        if len(values[0]) == len(x) and _counts(values[0]):
+            counting.append(column)
+    return constant, telling, counting
+
+
+def _counts(values: torch.Tensor) -> bool:
+    """Whether sorted values are distinct whole multiples of one step, as numbers of rows are."""
+    gaps = values.diff()
+    step = float(gaps.min())
+    if step <= 0 or float(values[-1] - values[0]) / step > 20 * len(values):
+        return False
+    multiples = gaps / step
+    return bool(((multiples - multiples.round()).abs() < 0.02 * multiples.clamp_min(1)).all())

@@ -1,0 +1,100 @@
+"""Inputs and targets that contradict each other; columns that should not be features."""
+
+import torch
+
+from doctor.evidence.input_moments import InputMoments, InputStatistics, Moments
+from doctor.evidence.pair_facts import PairFacts
+from doctor.observe import pair_facts
+from doctor.testing import findings_of
+
+
+def examined(x, y):
+    found = pair_facts.examine(x, y)
+    return PairFacts(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+
+
+def blobs(noise=0.0, spread=0.4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, 6, (900,), generator=generator)
+    x = torch.randn(6, 8, generator=generator)[y] * 2 + spread * torch.randn(900, 8, generator=generator)
+    wrong = torch.rand(900, generator=generator) < noise
+    return x, torch.where(wrong, torch.randint(0, 6, (900,), generator=generator), y)
+
+
+def codes(x, y):
+    facts = examined(x, y)
+    return [c for c in ("DAT005", "DAT010", "DAT011", "DAT013", "DAT025") if findings_of(c, facts)]
+
+
+def test_clean_classes_are_silent():
+    assert codes(*blobs()) == []
+
+
+def test_overlapping_classes_are_no_label_noise():
+    assert codes(*blobs(spread=2.0)) == []
+
+
+def test_a_third_of_random_labels_is_label_noise():
+    assert codes(*blobs(noise=0.35)) == ["DAT013"]
+
+
+def test_equal_inputs_with_two_labels_conflict():
+    x, y = blobs()
+    x[:60], y[:60] = x[60:120], (y[60:120] + 1) % 6
+    assert "DAT005" in codes(x, y)
+
+
+def test_equal_inputs_with_equal_labels_do_not_conflict():
+    x, y = blobs()
+    x[:60], y[:60] = x[60:120], y[60:120]
+    assert codes(x, y) == []
+
+
+def test_a_copy_of_the_class_among_the_columns_is_leakage():
+    x, y = blobs()
+    x[:, 3] = (y * 7 % 6).float()
+    assert "DAT011" in codes(x, y)
+
+
+def test_a_feature_with_a_threshold_is_no_leakage():
+    x = torch.randn(400, 5, generator=torch.Generator().manual_seed(1))
+    assert codes(x, (x[:, 0] > 0).long()) == []
+
+
+def test_a_scaled_copy_of_a_number_is_leakage():
+    x = torch.randn(400, 5, generator=torch.Generator().manual_seed(1))
+    y = x.sum(1) ** 2
+    x[:, 2] = 0.1 * y + 3
+    assert "DAT011" in codes(x, y)
+
+
+def test_a_standardised_row_number_is_an_id():
+    x, y = blobs()
+    numbers = torch.arange(900.0)[torch.randperm(900, generator=torch.Generator().manual_seed(2))]
+    x[:, 1] = (numbers - numbers.mean()) / numbers.std()
+    assert "DAT025" in codes(x, y)
+
+
+def test_measured_integers_are_no_id():
+    x, y = blobs()
+    x[:, 1] = torch.randint(0, 5000, (900,), generator=torch.Generator().manual_seed(2)).float()
+    assert codes(x, y) == []
+
+
+def test_a_constant_column_is_told_as_info():
+    x, y = blobs()
+    x[:, 5] = 4.0
+    (finding,) = findings_of("DAT010", examined(x, y))
+    assert finding.severity == "info"
+
+
+def moments(mean):
+    return Moments(200, (mean, 0.0), (1.0, 1.0), (1.0, 1.0), (-3.0, -3.0), (3.0, 3.0))
+
+
+def test_a_column_that_moved_is_drift():
+    assert findings_of("DAT015", InputStatistics((InputMoments(0, 2, moments(0.0), moments(1.6)),)))
+
+
+def test_sampling_noise_is_no_drift():
+    assert not findings_of("DAT015", InputStatistics((InputMoments(0, 2, moments(0.0), moments(0.2)),)))
