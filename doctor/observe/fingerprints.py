@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -40,10 +41,22 @@ def fingerprints(tensors: list[torch.Tensor], mask: torch.Tensor | None = None) 
         flat = tensor.reshape(len(tensor), -1)
         step = max(1, flat.shape[1] // _MOST_POSITIONS)
         flat = flat[:, ::step].cpu()
-        bits = flat.double().view(torch.int64) if flat.is_floating_point() else flat.to(torch.int64)
-        position = torch.arange(1, bits.shape[1] + 1, dtype=torch.int64) + 7919 * place
-        total = (total * _THIRD) ^ _mixed(_mixed(bits * _FIRST) * _mixed(position * _SECOND)).sum(1)
+        # Sums of whole numbers: the same for a sample whatever batch it comes in, and exact.
+        total = (total * _THIRD) ^ _mixed((_bits(flat) * _weights(flat.shape[1], place)).sum(1))
     return total
+
+
+def _bits(values: torch.Tensor) -> torch.Tensor:
+    if not values.is_floating_point():
+        return values.to(torch.int64)
+    return values.to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(width: int, place: int) -> torch.Tensor:
+    """Odd multipliers, one a position (a multiplicative hash, Dietzfelbinger et al., 1997)."""
+    position = torch.arange(1, width + 1, dtype=torch.int64) + 7919 * place
+    return _mixed(_mixed(position * _FIRST) * _SECOND) | 1
 
 
 def _mixed(bits: torch.Tensor) -> torch.Tensor:

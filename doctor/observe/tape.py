@@ -39,7 +39,7 @@ class TapeMode(TorchDispatchMode):
         self.quiet = False
         self._context = context
         self._parameter_name = parameter_name
-        self._values = values
+        self.values = values
         self._ids: dict[tuple[Any, ...], int] = {}
         self._count = 0
         self._alive: list[torch.Tensor] = []
@@ -56,13 +56,13 @@ class TapeMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation, then note it."""
         kwargs = kwargs or {}
-        if self.quiet or (self.phase != "forward" and not self._values):
+        if self.quiet or (self.phase != "forward" and not self.values):
             return func(*args, **kwargs)
         inputs = list(_tensors(args)) + list(_tensors(kwargs.values()))
         notes = [self._note(tensor, used=True) for tensor in inputs] if self.keep_ops else []
         if notes and self.phase == "forward" and func._schema.name.partition("::")[2].rstrip("_") in _COMPARING:
             _note_targets(inputs, notes)
-        finite = self._finite_inputs(inputs) if self._values else None
+        finite = self._finite_inputs(inputs) if self.values else None
         result = func(*args, **kwargs)
         self._record(func, args, kwargs, inputs, notes, finite, result)
         return result
@@ -92,7 +92,7 @@ class TapeMode(TorchDispatchMode):
             self.ops.append(op)
             if self.phase == "forward":
                 self._alive.extend(outputs)
-        if self._values and self.origin is None and finite is not None:
+        if self.values and self.origin is None and finite is not None:
             self._look_for_origin(op, inputs, outputs, finite)
         plain = name.rstrip("_")
         watched = plain in ("relu", "threshold", "sigmoid", "tanh")
@@ -124,7 +124,7 @@ class TapeMode(TorchDispatchMode):
                     self._parameters[id(tensor)] = self._parameter_name(tensor)
                     self._alive.append(tensor)
                 note["parameter"] = self._parameters[id(tensor)]
-        if self._values and not used and tensor.is_floating_point() and tensor.numel():
+        if self.values and not used and tensor.is_floating_point() and tensor.numel():
             note["min"], note["max"] = _range(tensor)
         return note
 

@@ -22,6 +22,7 @@ class Taping:
         self.mode: TapeMode | None = None
         self.loss: int | None = None
         self._step = 0
+        self._entered = False
 
     def open(self) -> None:
         """Begin to tape when the plan samples this step."""
@@ -41,13 +42,14 @@ class Taping:
         self._step = step
         recorder.units.begin(step)
         self.mode.__enter__()
+        self._entered = True
 
     def close(self, complete: bool) -> None:
         """Write what was taped; `complete` when the optimizer has stepped."""
         tape, self.mode = self.mode, None
         if tape is None:
             return
-        tape.__exit__(None, None, None)
+        self._leave(tape, at_the_end=True)
         if tape.keep_ops:
             self._recorder.stream.emit(
                 "tape",
@@ -62,7 +64,15 @@ class Taping:
         """The forward part ends with this loss."""
         if self.mode is not None:
             self.loss = self.mode.tensor_id(loss)
-            self.mode.begin_backward()
+            if self.mode.phase == "forward":
+                self.mode.begin_backward()
+                self._leave(self.mode)
+
+    def _leave(self, tape: TapeMode, at_the_end: bool = False) -> None:
+        """Of the backward part only values are looked at, when they are hunted; else it runs without the tape."""
+        if self._entered and (at_the_end or not tape.values):
+            self._entered = False
+            tape.__exit__(None, None, None)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
