@@ -15,6 +15,7 @@ from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
 
 _MOST_BATCHES = 400  # of each kind whose samples are fingerprinted
+_ENOUGH_BATCHES = 24
 _MOST_ELEMENTS = 60_000_000  # read for statistics, in all
 _MOST_ROWS = 2000
 _MOST_COLUMNS = 256
@@ -220,6 +221,8 @@ class PassingWatch(Watch):
         kind = "train" if kind == "train" else "eval"
         moments = self._moments.setdefault(key, {}).setdefault(kind, _Moments())
         moments.line = moments.line or self.recorder.frames.line()
+        if moments.batches >= _ENOUGH_BATCHES and bool(torch.isfinite(value.sum())):
+            return  # a mean over so many batches stands; what is not finite is still looked for
         rows = value.movedim(axis, -1).reshape(len(value), -1, value.shape[axis]).double()
         finite = torch.isfinite(rows)
         if not finite.all():
