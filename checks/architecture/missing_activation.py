@@ -146,11 +146,25 @@ def _feeds_only(tape: Tape, first: Op, second: Op) -> bool:
             if consumer.index in seen or not consumer.grad_enabled:
                 continue
             seen.add(consumer.index)
-            if consumer.name in _SHAPE_ONLY or _drops_out(tape, consumer) or _adds_bias(tape, consumer):
+            if _passes(tape, consumer):
                 queue += [note.id for note in consumer.outputs]
             else:
                 ends.add(consumer.index)
     return ends <= {second.index}
+
+
+def _passes(tape: Tape, op: Op) -> bool:
+    """Whether what comes out is linear in what goes in."""
+    linear = op.name in _SHAPE_ONLY or _drops_out(tape, op) or _adds_bias(tape, op)
+    return linear or _mixes_rows(tape, op)
+
+
+def _mixes_rows(tape: Tape, op: Op) -> bool:
+    """A product with a fixed matrix, as the adjacency of a graph."""
+    pair = op.inputs[:2]
+    if op.name not in ("mm", "bmm") or len(pair) < 2 or any(_is_weight(tape, note) for note in pair):
+        return False
+    return sum(bool(note.requires_grad) for note in pair) == 1
 
 
 def _adds_bias(tape: Tape, op: Op) -> bool:
@@ -183,10 +197,11 @@ def _map_before(tape: Tape, tensor: TensorNote) -> Op | None:
             return None
         if producer.name in _MAPS and _data(tape, producer) is not None:
             return producer
-        if not producer.inputs or (
-            producer.name not in _SHAPE_ONLY and not _drops_out(tape, producer) and not _adds_bias(tape, producer)
-        ):
+        if not producer.inputs or not _passes(tape, producer):
             return None
+        if _mixes_rows(tape, producer):
+            tensor = next(note for note in producer.inputs[:2] if note.requires_grad)
+            continue
         tensor = next((note for note in producer.inputs if not _is_weight(tape, note)), producer.inputs[0])
     return None
 
