@@ -210,8 +210,9 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     differential = report.evidence.get("differential")
     if differential:
         side = differential["side"]
-        place = {"none": "no side in particular", "unknown": "an unknown side"}.get(side, f"the side of the {side}")
-        lines.append(f"differential diagnosis: the fault is on {place}: {differential['reason']}")
+        open_ends = {"none": "no side in particular is at fault", "unknown": "the side of the fault is open"}
+        place = open_ends.get(side, f"the fault is on the side of the {side}")
+        lines.append(f"differential diagnosis: {place}: {differential['reason']}")
         if verbose:
             lines += [
                 f"  {_holds(answer)} {answer['question']} ({answer['measured']})" for answer in differential["answers"]

@@ -67,8 +67,10 @@ def _side(learns: bool | None, overfits: bool | None, helped: bool | None, refer
         if overfits or helped:
             return "data", "the model can fit one batch, but not even a reference model learns from these samples"
         return "unknown", "neither the model nor a reference model learns from these samples"
+    if overfits and reference:
+        return "optimizer", "a reference model learns from these samples, and the program can fit one batch of them"
     if overfits:
-        return "data", "the program overfits one batch, and learns nothing from all of them"
+        return "unknown", "the program overfits one batch and learns nothing from all of them: data or optimization"
     if helped:
         return "optimizer", "the model fits one batch with a reference optimizer, and not with its own"
     if overfits is False and helped is False:
