@@ -23,6 +23,8 @@ class MismatchLimits(Limits):
     factor: float = 4.0  # between the deviations of most channels
     error_factor: float = 20.0
     shift: float = 2.5  # of most channels' means, in deviations
+    raw_shift: float = 1.0  # the same, where one channel is far off besides: raw columns against standardised ones
+    raw_farthest: float = 5.0  # that one's mean, in deviations
     min_samples: int = 32
     order_errors: float = 6.0  # standard errors by which channel means differ as they stand
     exact: float = 2e-4  # mean and deviation this near to 0 and 1 are those of these very samples
@@ -42,7 +44,7 @@ def preprocessing_mismatch(
 
     ## What it measures
     Mean and deviation of every channel (feature) of the inputs in training and in evaluation: most deviations differ by
-    `factor`, or most means by `shift` deviations; or both parts have mean 0 and deviation 1 to within `exact` in every
+    `factor`, or most means by `shift` deviations (by `raw_shift`, where one is off by `raw_farthest`); or both parts have mean 0 and deviation 1 to within `exact` in every
     feature, which happens only when each was standardised by itself.
     ## Why it hurts
     The model is asked about inputs of a kind that it has never seen.
@@ -66,9 +68,10 @@ def preprocessing_mismatch(
         other = pair.evaluation
         if other is None or other.samples < limits.min_samples or pair.training.samples < limits.min_samples:
             continue
-        factor, shift = _compared(pair.training, other)
+        factor, shift, farthest = _compared(pair.training, other)
         own = limits.factor if len(other.mean) > 1 else 1.5 * limits.factor
-        if max(factor, 1 / factor) > own or shift > limits.shift:
+        moved = shift > limits.shift or (shift > limits.raw_shift and farthest > limits.raw_farthest)
+        if max(factor, 1 / factor) > own or moved:
             yield _mismatch(pair, other, factor, shift, lines, limits)
             return
         if _each_by_itself(pair.training, other, limits):
@@ -180,23 +183,20 @@ def wrong_normalization_stats(
 
 
 _FEW_CHANNELS = 4
-_FAR = 5.0  # deviations
 
 
-def _compared(one: Moments, other: Moments) -> tuple[float, float]:
-    """Median over the varying channels of the ratio of deviations, and of the shift of the mean in deviations."""
+def _compared(one: Moments, other: Moments) -> tuple[float, float, float]:
+    """Over the varying channels: median ratio of deviations, median and largest shift of the mean in deviations."""
     varying = [i for i, std in enumerate(one.std) if std > 1e-6 * (1 + abs(one.mean[i]))]
     both = [i for i in varying if other.std[i] > 1e-6 * (1 + abs(other.mean[i]))]
     if len(both) < len(varying) and len(varying) > _FEW_CHANNELS:
         varying = both  # a rare word, an empty category: constant among the few samples of an evaluation
     if len(varying) < 0.5 * len(one.std):
-        return 1.0, 0.0  # sparse columns: two samples of them differ by more than their scale
+        return 1.0, 0.0, 0.0  # sparse columns: two samples of them differ by more than their scale
     ratios = [max(other.std[i], 1e-12) / one.std[i] for i in varying]
     shifts = [abs(other.mean[i] - one.mean[i]) / max(one.std[i], other.std[i]) for i in varying]
     alike = min(ratios) > 0.05 * max(ratios) or median(ratios) > 10 or median(ratios) < 0.1
-    # Raw columns against standardised ones: all of them moved, some beyond anything that samples do.
-    shift = max(median(shifts), min(_FAR * median(shifts), max(shifts)) / 2 if max(shifts) >= _FAR else 0.0)
-    return (median(ratios) if alike else 1.0), shift
+    return (median(ratios) if alike else 1.0), median(shifts), max(shifts)
 
 
 def _mismatch(

@@ -113,3 +113,14 @@ class TestTokens:
     def test_padding_as_meant_and_none_at_all_are_silent(self):
         assert not findings_of("DAT026", self.record(padding_idx=0, fill=((0, 150),), interior_of=4000))
         assert not findings_of("DAT026", self.record(fill=((1, 150),)))
+
+
+def test_raw_columns_after_training_on_standardised_ones_are_a_mismatch():
+    raw = moments((1.2, 1.5, 1.4, 9.0), (1.0, 1.0, 1.0, 1.0))
+    (finding,) = findings_of("DAT016", pair(moments((0.0,) * 4, (1.0,) * 4), raw, 2))
+    assert finding.measured["shift"].value == 1.45
+
+
+def test_one_column_that_drifts_far_is_no_mismatch_of_all():
+    drift = moments((0.1, 0.2, 0.1, 9.0), (1.0, 1.0, 1.0, 1.0))
+    assert not findings_of("DAT016", pair(moments((0.0,) * 4, (1.0,) * 4), drift, 2))
