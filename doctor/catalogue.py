@@ -86,7 +86,7 @@ def _plain(text: str) -> str:
 
 
 def _limits(rule: Rule) -> dict[str, Any]:
-    return rule.limits().model_dump() if rule.limits else {}
+    return {name: value for look in rule.looks if look.limits for name, value in look.limits().model_dump().items()}
 
 
 def _facts(rule: Rule) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _stands_still(found: probes.Found) -> bool:
 def check(recording: Recording, rules: Iterable[Rule], settings: Settings) -> tuple[list[Finding], list[Skip]]:
     """Gather the evidence that the rules ask for, and run them on it."""
     probes.load()
-    rules = tuple(rules)
+    rules = tuple(look for rule in rules for look in rule.looks_at((Recording,)))
     wanted = {need.kind for rule in rules for need in rule.needs}
     return registry.run(rules, probes.gather([recording], wanted), settings.rules)
 

@@ -82,6 +82,14 @@ def registered() -> Mapping[type[Evidence], Probe]:
     return _probes
 
 
+def roots(kind: type[Evidence]) -> frozenset[type[Evidence]]:
+    """The evidence that a kind is computed from in the end: what no probe makes, hence a subject must give."""
+    source = _probes.get(kind)
+    if source is None:
+        return frozenset((kind,))
+    return frozenset(root for need in source.needs() for root in roots(need.kind))
+
+
 def gather(given: Iterable[Evidence], wanted: Iterable[type[Evidence]]) -> Found:
     """Obtain the wanted evidence, each probe at most once, in dependency order.
 

@@ -9,7 +9,7 @@ import pkgutil
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from doctor import probes
 from doctor.errors import DeclarationError, DoctorError, Unavailable
-from doctor.evidence.base import Evidence
+from doctor.evidence.base import Evidence, Given
 from doctor.findings import Finding, Nature, Severity
 from doctor.probes import Found, Need, needs
 
@@ -89,8 +90,23 @@ class Rule:
             bool(re.fullmatch(r"[A-Z]{2,4}\d*", selector)) and self.code.startswith(selector)
         )
 
+    @property
+    def looks(self) -> tuple[Rule, ...]:
+        """The functions of this rule, each as a rule of its own."""
+        return (self, *(replace(self, function=function) for function in _looks.get(self.code, ())))
+
+    def looks_at(self, given: Iterable[type[Evidence]]) -> tuple[Rule, ...]:
+        """The looks that concern a subject which gives this evidence: none of another kind of subject is required."""
+        kinds = frozenset(given)
+        return tuple(look for look in self.looks if not look._subjects() - kinds)
+
+    def _subjects(self) -> frozenset[type[Evidence]]:
+        sources = (root for need in self.needs if need.required for root in probes.roots(need.kind))
+        return frozenset(source for source in sources if issubclass(source, Given))
+
 
 _rules: dict[str, Rule] = {}
+_looks: dict[str, list[CheckFunction]] = {}
 warnings: list[str] = []
 
 
@@ -123,6 +139,22 @@ def check(
         cells = (faq,) if isinstance(faq, str) else faq
         labels = (name,) if faults is None else faults
         _rules[code] = Rule(code, name, severity, cells, labels, since, nature, family, function, path, line)
+        return function
+
+    return register
+
+
+def look(code: str) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a further function of the rule `code`, for another kind of subject.
+
+    The same fault shows in a running program and in a file of data; the rule is one, its evidence is not. The
+    functions' thresholds go by the same code in the configuration: one name must mean one thing.
+    """
+
+    def register(function: CheckFunction) -> CheckFunction:
+        known = _looks.setdefault(code, [])
+        if function.__qualname__ not in {other.__qualname__ for other in known}:
+            known.append(function)
         return function
 
     return register
@@ -207,8 +239,10 @@ def limits_for(rule: Rule, overrides: Mapping[str, Mapping[str, Any]]) -> Limits
         return None
     changes = {**overrides.get(rule.name, {}), **overrides.get(rule.code, {})}
     changes = {key.replace("-", "_"): value for key, value in changes.items()}
+    others = {key for look in rule.looks if look.limits not in (None, model) for key in look.limits.model_fields}
+    others -= set(model.model_fields)
     try:
-        return model(**changes)
+        return model(**{key: value for key, value in changes.items() if key not in others})
     except ValidationError as failure:
         first = failure.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -221,16 +255,20 @@ def limits_for(rule: Rule, overrides: Mapping[str, Mapping[str, Any]]) -> Limits
 def run(
     rules: Iterable[Rule], found: Found, overrides: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[Finding], list[Skip]]:
-    """Run the checks on the evidence; their findings, and the rules that could not look or that crashed."""
+    """Run the checks on the evidence; their findings, and the rules that could not look or that crashed.
+
+    A rule with several looks is skipped when none of them could look, or one crashed.
+    """
     findings: list[Finding] = []
-    skipped: list[Skip] = []
+    outcomes: dict[str, list[list[Finding] | Skip]] = {}
     for rule in rules:
-        outcome = run_one(rule, found, overrides)
-        if isinstance(outcome, Skip):
-            skipped.append(outcome)
-        else:
-            findings.extend(outcome)
-    return findings, skipped
+        outcomes.setdefault(rule.code, []).append(run_one(rule, found, overrides))
+    skipped: list[Skip] = []
+    for several in outcomes.values():
+        skips = [outcome for outcome in several if isinstance(outcome, Skip)]
+        findings.extend(finding for outcome in several if not isinstance(outcome, Skip) for finding in outcome)
+        skipped.extend(skips if len(skips) == len(several) else (skip for skip in skips if skip.crashed))
+    return findings, [skip for index, skip in enumerate(skipped) if skip.rule not in {s.rule for s in skipped[:index]}]
 
 
 def run_one(rule: Rule, found: Found, overrides: Mapping[str, Mapping[str, Any]]) -> list[Finding] | Skip:
@@ -259,7 +297,7 @@ def _declared(rule: Rule, finding: Finding) -> Finding:
     return finding.revised(
         rule=rule.code,
         name=rule.name,
-        faults=rule.faults,
+        faults=finding.faults or rule.faults,
         family=rule.family,
         nature=rule.nature,
         severity=finding.severity or rule.severity,

@@ -11,6 +11,13 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Given(Evidence):
+    """Evidence that a subject of one kind itself provides: the recording of a program, the source of a data set, the
+    files of an artifact. Rules whose evidence comes from another kind's do not concern a subject.
+    """
+
+
+@dataclass(frozen=True)
 class Source:
     """A line of the user's own code. `path` is relative to the working folder where it lies below it."""
 

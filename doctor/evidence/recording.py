@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from doctor.errors import DoctorError, Unavailable
-from doctor.evidence.base import Evidence, Source
+from doctor.evidence.base import Given, Source
 
 FORMAT = 1
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Recording(Evidence):
+class Recording(Given):
     """All events of one observed run, in order."""
 
     events: tuple[Event, ...]

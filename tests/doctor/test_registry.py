@@ -2,13 +2,15 @@
 
 import ast
 import re
+from dataclasses import dataclass
 
 import pytest
 
 from doctor import probes, registry
 from doctor.errors import DeclarationError, DoctorError
-from doctor.evidence.base import Evidence
+from doctor.evidence.base import Evidence, Given
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
+from doctor.evidence.recording import Recording
 from doctor.findings import Finding, Severity
 from doctor.registry import HEADINGS, check
 
@@ -32,7 +34,7 @@ def test_every_evidence_that_a_rule_asks_for_has_a_probe():
     probes.load()
     for rule in RULES.values():
         for need in rule.needs:
-            assert need.kind in probes.registered(), (rule.code, need.kind)
+            assert need.kind in probes.registered() or issubclass(need.kind, Given), (rule.code, need.kind)
 
 
 def test_selection_by_code_prefix_name_and_family():
@@ -79,3 +81,38 @@ def test_a_rule_that_crashes_is_named_and_ends_nothing():
     assert findings == []
     assert [skip.rule for skip in skipped] == ["OPT003"]
     assert "crashed" in skipped[0].reason
+
+
+@dataclass(frozen=True)
+class Sheet(Given):
+    """What a subject of another kind gives."""
+
+
+def test_a_rule_concerns_the_subjects_that_give_its_evidence(monkeypatch):
+    monkeypatch.setattr(registry, "_looks", {})
+
+    @registry.look("OPT003")
+    def on_a_sheet(sheet: Sheet):
+        """Another look."""
+        yield Finding(message="seen on a sheet")
+
+    rule = RULES["OPT003"]
+    on_sheets = rule.looks_at([Sheet])
+    assert [look.function for look in on_sheets] == [on_a_sheet]
+    assert rule.looks_at([Recording]) == (rule,)
+    findings, skipped = registry.run(on_sheets, {Sheet: Sheet()}, {"OPT003": {"min_steps": 5}})
+    assert [(finding.rule, finding.message) for finding in findings] == [("OPT003", "seen on a sheet")]
+    assert not skipped
+
+
+def test_a_rule_is_skipped_when_none_of_its_looks_could_look(monkeypatch):
+    monkeypatch.setattr(registry, "_looks", {})
+
+    @registry.look("OPT003")
+    def on_a_sheet(sheet: Sheet):
+        """Another look."""
+        yield Finding(message="seen on a sheet")
+
+    looks = RULES["OPT003"].looks
+    assert not registry.run(looks, {Sheet: Sheet()}, {})[1]
+    assert [skip.rule for skip in registry.run(looks, {}, {})[1]] == ["OPT003"]
