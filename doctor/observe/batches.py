@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +24,16 @@ _MOST_BATCHES = 40
 _MODE_SENSITIVE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
+@dataclass
+class _Inner:
+    """A module that is called within another: its counts of calls, under the names of one version of the naming."""
+
+    module: weakref.ref[nn.Module]
+    names: int
+    calls: list[int]
+    outer: int = 0
+
+
 class BatchWatch:
     """Entry calls (a user's line calls a module from outside every module), loss calls, input statistics."""
 
@@ -34,6 +46,7 @@ class BatchWatch:
         self._open: tuple[Any, ...] | None = None
         self._open_input: dict[str, Any] | None = None
         self._target: dict[str, Any] | None = None
+        self._inner: dict[int, _Inner] = {}
         self.called_inside: dict[int, int] = {}
         self.evaluation_mode_calls: list[Any] = []
 
@@ -48,7 +61,9 @@ class BatchWatch:
         """A module is called from outside every module."""
         recorder = self._recorder
         if not recorder.plan.light:
-            recorder.parameters.note_call(module)
+            calls = recorder.parameters.calls_of(module)
+            calls[0] += 1
+            calls[1] += torch.is_grad_enabled()
         root, path = recorder.naming.place(module)
         line = recorder.frames.line()
         key = (root, path, tuple(line or ()))
@@ -110,12 +125,21 @@ class BatchWatch:
     def note_inner(self, module: nn.Module, stack: list[nn.Module]) -> None:
         """A module is called within another one."""
         recorder = self._recorder
-        recorder.parameters.note_call(module)
-        root, path = recorder.naming.place(module)
-        outer, _ = recorder.naming.place(stack[0])
-        if root != outer and root >= 0:
-            self.called_inside.setdefault(root, outer)
+        known = self._inner.get(id(module))
+        # The names are looked up once, and again when modules were made or put together anew since.
+        if known is None or known.module() is not module or known.names != recorder.naming.version:
+            calls = recorder.parameters.calls_of(module)
+            known = _Inner(weakref.ref(module), recorder.naming.version, calls)
+            self._inner[id(module)] = known
+        if known.outer != id(stack[0]):
+            known.outer = id(stack[0])
+            root, outer = recorder.naming.place(module)[0], recorder.naming.place(stack[0])[0]
+            if root != outer and root >= 0:
+                self.called_inside.setdefault(root, outer)
+        known.calls[0] += 1
+        known.calls[1] += torch.is_grad_enabled()
         if self._open_input is not None and not self._open_input["first_layer"] and not module._modules:
+            path = recorder.naming.place(module)[1]
             own = next(module.parameters(recurse=False), None)
             if own is not None:
                 self._open_input["first_layer"] = path or type(module).__name__

@@ -33,6 +33,7 @@ class Naming:
         self._parameters: dict[int, tuple[int, str, nn.Module]] = {}
         self._held: list[nn.Module] = []
         self._stale = True
+        self.version = 0  # changes with the names
 
     def add(self, module: nn.Module, line: Line | None) -> None:
         """Note a new module (also one that came into being without its constructor: a copy, an unpickled one)."""
@@ -119,6 +120,7 @@ class Naming:
                         full = f"{path}.{name}" if path else name
                         self._parameters.setdefault(id(parameter), (root, full, module))
         self._stale = False
+        self.version += 1
 
 
 def _has_parameters(module: nn.Module) -> bool:

@@ -60,11 +60,9 @@ class ParameterWatch:
             self._tensors[name] = tensor  # keeps the id from being used again
         return self._unregistered[id(tensor)]
 
-    def note_call(self, module: nn.Module) -> None:
-        """Count a module's call (with gradients or without)."""
-        calls = self._calls.setdefault(self._recorder.naming.place(module), [0, 0])
-        calls[0] += 1
-        calls[1] += torch.is_grad_enabled()
+    def calls_of(self, module: nn.Module) -> list[int]:
+        """How often a module was called, and how often of that with gradients: the counts themselves, to be raised."""
+        return self._calls.setdefault(self._recorder.naming.place(module), [0, 0])
 
     def note_reached(self, leaves: list[torch.Tensor]) -> list[str]:
         """After walking the graph of a backward: which parameters are in it."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class Recorder:
         self._first_step_at: float | None = None
         self._versions: dict[int, int] = {}
         self._leaves: list[torch.Tensor] = []
+        self.watched: dict[str, list[Callable[..., None]]] = {moment: [] for moment in watch.MOMENTS}
         self.watches = [] if plan.light else watch.all_for(self)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -134,6 +136,31 @@ class Recorder:
         """Seconds since the program began."""
         return time.monotonic() - self._started
 
+    def stepping_for(self) -> float:
+        """Seconds since the first step."""
+        return time.monotonic() - self._first_step_at if self._first_step_at is not None else 0.0
+
+    # -- moments ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Our own work: without gradients, off the tape, and its module calls are not recorded."""
+        busy, self.busy = self.busy, True
+        try:
+            with torch.no_grad(), self.taping.quiet():
+                yield
+        finally:
+            self.busy = busy
+
+    def moment(self, name: str, *args: Any) -> None:
+        """Something happens in the program: tell the watches, then the interventions of a trial."""
+        if self.watched[name]:
+            with self.aside():
+                for watched in self.watched[name]:
+                    watched(*args)
+        for intervention in getattr(self, name):
+            intervention(*args)
+
     # -- modules ------------------------------------------------------------------------------------------------
 
     def _module_created(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -141,26 +168,28 @@ class Recorder:
         original(module, *args, **kwargs)
 
     def _module_call(self, original: Any) -> Any:
+        is_compiling, stack, light = torch.compiler.is_compiling, self.stack, self.plan.light
+
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             # A compiler that traces the user's code must see the plain call, not the recorder.
-            if torch.compiler.is_compiling() or self.busy:
+            if is_compiling() or self.busy:
                 return original(module, *args, **kwargs)
-            entry = not self.stack
-            entered = entry and self._entering(module, args, kwargs)
-            if not entry and not self.plan.light:
-                self.batches.note_inner(module, self.stack)
-            self.stack.append(module)
+            entered = False
+            if not stack:
+                entered = self._entering(module, args, kwargs)
+            elif not light:
+                self.batches.note_inner(module, stack)
+            stack.append(module)
             try:
                 result = original(module, *args, **kwargs)
             except Exception as failure:
                 self._note_failure(failure, module, args, kwargs)
                 raise
             finally:
-                self.stack.pop()
+                stack.pop()
             if entered:
                 self.batches.after_entry(module, result)
-                for callback in self.after_entry:
-                    callback(module, args, kwargs, result)
+                self.moment("after_entry", module, args, kwargs, result)
             return result
 
         return call
@@ -175,8 +204,7 @@ class Recorder:
             self.note_source("forward")
         self.batches.before_entry(module, args, kwargs)
         self.captures.before_entry(module, args, kwargs)
-        for callback in self.before_entry:
-            callback(module, args, kwargs)
+        self.moment("before_entry", module, args, kwargs)
         return True
 
     def _compiled(self, original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -220,8 +248,7 @@ class Recorder:
         with torch.no_grad(), self.taping.quiet():
             value = _value(losses)
             self.stepping.note_before_backward()
-        for callback in self.before_backward:
-            callback(losses)
+        self.moment("before_backward", losses)
         if sampled:
             retain = bool(kwargs.get("retain_graph") or kwargs.get("create_graph"))
             with self.taping.quiet():
@@ -237,8 +264,7 @@ class Recorder:
             result = original(tensors, *args, **kwargs)
         finally:
             self._in_backward -= 1
-        for callback in self.after_backward:
-            callback(losses)
+        self.moment("after_backward", losses)
         if not self.stepping.live():
             self._end_of_step_without_optimizer()
         return result

@@ -155,8 +155,7 @@ class StepWatch:
 
     def _measure_before(self, optimizer: torch.optim.Optimizer, watched: Watched) -> None:
         recorder = self._recorder
-        for callback in recorder.before_step:
-            callback(optimizer)
+        recorder.moment("before_step", optimizer)
         recorder.busy = True
         with torch.no_grad(), recorder.taping.quiet():
             tensors = optimizers.parameters_of(optimizer)
@@ -194,8 +193,7 @@ class StepWatch:
             watched.steps += 1
             watched.losses, watched.backwards = [], 0
             watched.note_left_over(tensors)
-        for callback in recorder.after_step:
-            callback(optimizer)
+        recorder.moment("after_step", optimizer)
         recorder.end_step()
 
     def _describe(self, watched: Watched) -> None:

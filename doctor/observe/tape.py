@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _MOST_OPS = 40_000
 _RELU = {"relu", "relu_", "threshold"}
 _BOUNDED = {"sigmoid": (0.0, 1.0), "sigmoid_": (0.0, 1.0), "tanh": (-1.0, 1.0), "tanh_": (-1.0, 1.0)}
+_ACTIVATIONS = ("relu", "threshold", "sigmoid", "tanh")
 # Of what predictions are compared with here, the range is noted.
 _COMPARING = {"sub", "rsub", "mse_loss", "smooth_l1_loss", "huber_loss"}
 # These give the same elements under another handle: data flow stays with the tensor that they came from.
@@ -45,6 +46,7 @@ class TapeMode(TorchDispatchMode):
         self._alive: list[torch.Tensor] = []
         self._parameters: dict[int, str | None] = {}
         self.keep_ops = True
+        self._heard: dict[Any, bool] = {}
         self.on_activation: Callable[[str, dict[str, Any], torch.Tensor, torch.Tensor], None] | None = None
         self.listeners: dict[str, list[Callable[[str, dict[str, Any], Any, Any], None]]] = {}
 
@@ -56,7 +58,7 @@ class TapeMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation, then note it."""
         kwargs = kwargs or {}
-        if self.quiet or (self.phase != "forward" and not self.values):
+        if self.quiet or (self.phase != "forward" and not self.values) or self._unheard(func):
             return func(*args, **kwargs)
         inputs = list(_tensors(args)) + list(_tensors(kwargs.values()))
         notes = [self._note(tensor, used=True) for tensor in inputs] if self.keep_ops else []
@@ -66,6 +68,16 @@ class TapeMode(TorchDispatchMode):
         result = func(*args, **kwargs)
         self._record(func, args, kwargs, inputs, notes, finite, result)
         return result
+
+    def _unheard(self, func: Any) -> bool:
+        """Whether nobody asks for this operation: off the steps whose operations are kept, nearly all of them."""
+        if self.keep_ops or self.values:
+            return False
+        known = self._heard.get(func)
+        if known is None:
+            plain = func._schema.name.partition("::")[2].rstrip("_")
+            known = self._heard[func] = plain in _ACTIVATIONS or plain in self.listeners
+        return not known
 
     def _record(self, func: Any, args: Any, kwargs: Any, inputs: Any, notes: Any, finite: Any, result: Any) -> None:
         if len(self.ops) >= _MOST_OPS:
@@ -95,8 +107,7 @@ class TapeMode(TorchDispatchMode):
         if self.values and self.origin is None and finite is not None:
             self._look_for_origin(op, inputs, outputs, finite)
         plain = name.rstrip("_")
-        watched = plain in ("relu", "threshold", "sigmoid", "tanh")
-        if watched and self.on_activation is not None and self.phase == "forward" and outputs and inputs:
+        if plain in _ACTIVATIONS and self.on_activation is not None and self.phase == "forward" and outputs and inputs:
             self.quiet = True
             try:
                 self.on_activation(plain, op or self._context(), inputs[0], outputs[0])

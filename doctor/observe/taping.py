@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode, _push_mode
 
 from doctor.observe.tape import TapeMode
 
@@ -77,11 +78,18 @@ class Taping:
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Our own arithmetic does not belong on the tape."""
-        mode, before = self.mode, False
-        if mode is not None:
-            before, mode.quiet = mode.quiet, True
+        mode = self.mode
+        if mode is None or mode.quiet:
+            yield
+            return
+        mode.quiet = True
+        # Off the stack it costs nothing; a mode of the user's on top of it stays where it is.
+        lifted = self._entered and _get_current_dispatch_mode() is mode
+        if lifted:
+            _pop_mode()
         try:
             yield
         finally:
-            if mode is not None:
-                mode.quiet = before
+            if lifted:
+                _push_mode(mode)
+            mode.quiet = False

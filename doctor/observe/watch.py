@@ -13,7 +13,7 @@ from torch import nn
 if TYPE_CHECKING:
     from doctor.observe.recorder import Recorder
 
-_MOMENTS = ("before_entry", "after_entry", "before_backward", "after_backward", "before_step", "after_step")
+MOMENTS = ("before_entry", "after_entry", "before_backward", "after_backward", "before_step", "after_step")
 
 
 class Watch:
@@ -63,9 +63,9 @@ class Watch:
     def start(self) -> None:
         """Install, and listen to the overridden moments."""
         self.install()
-        for moment in _MOMENTS:
+        for moment in MOMENTS:
             if getattr(type(self), moment) is not getattr(Watch, moment):
-                getattr(self.recorder, moment).append(self.guarded(getattr(self, moment)))
+                self.recorder.watched[moment].append(self._protected(getattr(self, moment)))
 
     def end(self) -> None:
         """Finish."""
@@ -73,21 +73,27 @@ class Watch:
 
     def guarded(self, moment: Callable[..., None]) -> Callable[..., None]:
         """The moment as observation may run it; for callbacks that a subclass patches in itself, too."""
+        protected = self._protected(moment)
 
         def run(*args: Any) -> None:
-            name = moment.__name__
+            with self.recorder.aside():
+                protected(*args)
+
+        return run
+
+    def _protected(self, moment: Callable[..., None]) -> Callable[..., None]:
+        """The moment, left out once it has failed; the recorder runs all of one kind aside together."""
+        name = moment.__name__
+
+        def run(*args: Any) -> None:
             if name in self._failed:
                 return
-            recorder = self.recorder
-            busy, recorder.busy = recorder.busy, True
             try:
-                with torch.no_grad(), recorder.taping.quiet():
-                    moment(*args)
+                moment(*args)
             except Exception as failure:
                 self._failed.add(name)
-                recorder.notes.append(f"{type(self).__name__}.{name} failed: {type(failure).__name__}: {failure}"[:300])
-            finally:
-                recorder.busy = busy
+                note = f"{type(self).__name__}.{name} failed: {type(failure).__name__}: {failure}"
+                self.recorder.notes.append(note[:300])
 
         return run
 
