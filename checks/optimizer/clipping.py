@@ -115,7 +115,7 @@ def _by_hand(log: OptimizerLog, clips: ClipLog, trace: TrainingTrace, limits: Cl
         or _falls_well(trace, owner.index, 1 / kept, limits)
     ):
         return
-    place = owner.step_source or owner.created
+    place = owner.setting_sources.get("max_grad_norm") or owner.step_source or owner.created
     yield _finding(
         f"between backward and step the gradient shrinks to {kept:.2g} of its norm",
         Location(path=place.path, line=place.line) if place else Location(),

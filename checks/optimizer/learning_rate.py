@@ -176,7 +176,7 @@ def _finding(
     direction: str,
 ) -> Finding:
     rate = optimizer.settings.get("lr")
-    place = optimizer.created
+    place = optimizer.source_of("lr")
     shown = f"{rate:g}" if isinstance(rate, float | int) else "?"
     return Finding(
         message=f"{reason} (lr {shown}, {optimizer.kind})",

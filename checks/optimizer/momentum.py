@@ -66,7 +66,7 @@ def bad_momentum(log: OptimizerLog, steps: StepLog, trace: TrainingTrace, limits
         if found is None:
             continue
         message, measured, cure, certain = found
-        place = optimizer.created
+        place = optimizer.source_of("momentum", "betas", "betas[0]", "betas[1]", "alpha")
         yield Finding(
             message=f"{message} ({optimizer.kind})",
             location=Location(path=place.path, line=place.line) if place else Location(),

@@ -76,7 +76,7 @@ def missing_warmup(
         stalls = len(losses) >= limits.stalled_steps and not last < (1 - limits.stalled) * first
         if (peak < limits.rise * first and not stalls) or last < (1 - limits.well) * first:
             continue
-        place = optimizer.created
+        place = optimizer.source_of("warmup_steps", "warmup_ratio", "lr")
         yield Finding(
             message=f"a transformer starts at the full rate {rates[0]:.3g} of {optimizer.kind}: its loss goes from "
             f"{first:.4g} to {peak:.4g} in the first steps and ends at {last:.4g}",

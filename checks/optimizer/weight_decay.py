@@ -89,7 +89,7 @@ def _finding(
     last: float | None,
     limits: WeightDecayLimits,
 ) -> Finding:
-    place = optimizer.created
+    place = optimizer.source_of("weight_decay")
     if outweighs >= limits.outweigh:
         what = f"weight decay {decay:g} pulls at the weights {outweighs:.3g} times as hard as the gradient"
     else:

@@ -38,6 +38,14 @@ class OptimizerRecord:
     carried: tuple[float, ...] = ()
     steps_without_gradient: int = 0
     created_at_step: int = 0
+    setting_sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def source_of(self, *settings: str) -> Source | None:
+        """The line of the first of these keywords in the call that makes the optimizer, else the call itself; for an
+        optimizer of the Trainer of transformers, that of its TrainingArguments.
+        """
+        found = [self.setting_sources[name] for name in settings if name in self.setting_sources]
+        return found[0] if found else self.setting_sources.get("", self.created)
 
     def longest_carried_run(self, share: float) -> int:
         """Most steps in a row at which at least `share` of the parameters kept the old gradient."""
@@ -110,6 +118,9 @@ def optimizer_log(recording: Recording) -> OptimizerLog:
                 carried=tuple(step["carried"] for step in own if step["carried"] is not None),
                 steps_without_gradient=sum(step["held"] == 0 for step in own),
                 created_at_step=head.get("created_at_step", 0),
+                setting_sources={
+                    name: line for name, at in end.get("setting_lines", {}).items() if (line := source(at)) is not None
+                },
             )
         )
     end = recording.end

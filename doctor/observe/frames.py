@@ -6,9 +6,21 @@ import os
 import site
 import sys
 import sysconfig
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 Line = list[object]  # [path, line, function]
+
+
+def called_by(module: str) -> bool:
+    """Whether a function of this module is among the callers."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == module:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class UserFrames:
@@ -58,6 +70,16 @@ class UserFrames:
                 return [name, frame.f_lineno, code.co_name]
             frame = frame.f_back
         return None
+
+    def read(self, about: Callable[..., dict[str, Line]], line: Line | None, *more: Any) -> dict[str, Line]:
+        """What `about(text, line, ...)` says of the file in which a line stands; nothing where it cannot be read."""
+        if line is None:
+            return {}
+        try:
+            with open(os.path.join(self._folder, str(line[0])), encoding="utf-8") as source:
+                return about(source.read(), line, *more)
+        except (OSError, SyntaxError, ValueError, RecursionError):
+            return {}
 
     def traceback(self, traceback: TracebackType | None) -> list[Line]:
         """The user's lines of a traceback, from the outside in."""

@@ -75,6 +75,7 @@ class Watched:
     created_at_step: int
     # what it was made with; an optimizer of the same kind over the same tensors goes on under the same record
     tensors: list[weakref.ref[torch.Tensor]] = field(default_factory=list)
+    by_library: bool = False  # made by the Trainer of transformers, from its arguments
     steps: int = 0
     zero_grads: int = 0
     backwards: int = 0

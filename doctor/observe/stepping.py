@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from doctor.observe import optimizers
+from doctor.observe import frames, optimizers, setting_lines
 from doctor.observe.frames import Line
 from doctor.observe.optimizers import Watched
 
@@ -98,6 +98,7 @@ class StepWatch:
             self._recorder.frames.line(),
             self._recorder.step,
             tensors=[weakref.ref(tensor) for tensor in optimizers.parameters_of(optimizer)],
+            by_library=frames.called_by("transformers.trainer"),
         )
         self.all.append(watched)
         self._by_id[id(optimizer)] = watched
@@ -219,6 +220,9 @@ class StepWatch:
             "index": watched.index,
             "kind": watched.kind,
             "created": watched.created,
+            "setting_lines": self._recorder.frames.read(
+                setting_lines.setting_lines, watched.created, watched.by_library
+            ),
             "step_source": watched.step_source,
             "zero_grad_source": watched.zero_grad_source,
             "backward_source": watched.backward_source,

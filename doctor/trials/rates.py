@@ -23,7 +23,7 @@ def response(arms: Arms, base: Treatments, search: SearchLearningRate, rate: flo
     levels = {**coarse, **_levels(arms, base, [factor for factor in finer if factor not in coarse])}
     control = arms.get([(base, 0)])[0]
     levels[1.0] = _level(control.curve)
-    start = fmean(control.curve[:2]) if len(control.curve) >= 2 else math.inf
+    start = min(control.curve[:2]) if len(control.curve) >= 2 else math.inf  # the second may be thrown off already
     lowest = min(levels.values())
     limit = lowest + _SANE * max(start - lowest, 0.0)
     return tuple(

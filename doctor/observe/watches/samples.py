@@ -11,7 +11,7 @@ from doctor.observe import pair_facts, pairing, reference
 from doctor.observe.watch import Watch
 
 _MOST_SAMPLES = 1200
-_MOST_SECONDS = 2.5
+_MOST_SECONDS = 1.5
 _MOST_ELEMENTS = 4_000_000
 _LOSSES = ("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
            "binary_cross_entropy_with_logits")  # fmt: skip
@@ -64,7 +64,7 @@ class SampleWatch(Watch):
             if facts is not None:
                 self.recorder.stream.emit("pair-facts", **facts)
         # A share of what the program itself took, most of all of its steps: observation stays cheap.
-        seconds = 0.1 * self.recorder.elapsed() + 0.15 * self.recorder.stepping_for()
+        seconds = 0.2 + 0.05 * self.recorder.elapsed() + 0.08 * self.recorder.stepping_for()
         found = reference.assess(inputs, targets, min(_MOST_SECONDS, seconds))
         if found is not None:
             self.recorder.stream.emit("reference", **found)
