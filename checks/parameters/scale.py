@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
@@ -12,6 +13,8 @@ from doctor.evidence.training_trace import TrainingTrace
 from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments.parameters import RescaleParameters
+
+_RECURRENT = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
 
 
 class LargeInitLimits(Limits):
@@ -41,7 +44,8 @@ def large_init(
 
     ## What it measures
     Before the first update, for every product with a weight: the weights' root mean square times the square root of
-    the fan-in (0.58 for PyTorch's default, 1.4 for He's) and the ratio of output to input. Both must be large.
+    the fan-in (0.58 for PyTorch's default, 1.4 for He's) and the ratio of output to input. Both must be large. Of
+    recurrent layers the weights alone count: their state is bounded, and gates that start saturated stay so.
     ## Why it hurts
     Saturating units start at their bounds, softmax starts certain of wrong answers, and the gradient is dominated by
     noise; training first has to shrink what the initialisation blew up.
@@ -68,12 +72,14 @@ def large_init(
         and p.gain >= limits.gain
         and p.parameter not in embeddings
     ]
+    large += [p for p in _recurrent(tree) if p.scale >= limits.scale and p.fan_in >= limits.min_fan_in]
     if not large:
         return
     worst = max(large, key=lambda p: p.scale)
     yield Finding(
         message=f"{_names(large)}: initial weights are {worst.scale:.3g} times 1/sqrt(fan-in) "
-        f"(fan-in {worst.fan_in}), and the output is {worst.gain:.3g} times as large as the input",
+        f"(fan-in {worst.fan_in})"
+        + (f", and the output is {worst.gain:.3g} times as large as the input" if worst.gain else ""),
         location=_place(large, tree, made),
         measured={
             "weight_scale": Measure(value=worst.scale, threshold=limits.scale),
@@ -222,6 +228,17 @@ def update_ratio(trace: TrainingTrace, limits: BandLimits) -> Iterator[Finding]:
             measured={"update_ratio": Measure(value=ratio, threshold=bound)},
             remedy="look at the learning rate and at the size of the gradients",
         )
+
+
+def _recurrent(tree: ModuleTree | None) -> list[Product]:
+    """The trained matrices of recurrent layers, whose products one fused operation hides; their gain is unknown."""
+    return [
+        Product(
+            p.name, p.shape[1], math.hypot(p.mean, p.std), output_rms=0.0, module=p.module, module_kind=p.module_kind
+        )
+        for p in (tree.parameters if tree else ())
+        if p.module_kind in _RECURRENT and len(p.shape) == 2 and p.requires_grad
+    ]
 
 
 def _names(products: list[Product]) -> str:

@@ -1,5 +1,7 @@
 """Initial size, updates and ties of parameters, on evidence made by hand."""
 
+import pytest
+
 from doctor.evidence.base import Source
 from doctor.evidence.initial_products import InitialProducts, Product
 from doctor.evidence.module_tree import ModuleTree, ParameterRecord
@@ -32,6 +34,19 @@ class TestLargeInit:
     def test_embeddings_tied_to_the_output_are_silent(self):
         tied = ModuleTree(parameters=tuple(ParameterRecord(f"w{i}", (9, 9), module_kind="Embedding") for i in range(3)))
         assert not findings_of("PAR003", products(10, 9.8), tied)
+
+    def test_matrices_of_recurrent_layers_count_by_themselves(self):
+        def layer(std, kind="LSTM", trained=True):
+            return ModuleTree(
+                parameters=(
+                    ParameterRecord("rnn.weight_hh_l0", (128, 32), module_kind=kind, std=std, requires_grad=trained),
+                )
+            )
+
+        (finding,) = findings_of("PAR003", products(1.0, 1.0), layer(1.0))
+        assert finding.treatment.factors == (("rnn.weight_hh_l0", pytest.approx(1 / 32**0.5)),)
+        assert not findings_of("PAR003", products(1.0, 1.0), layer(0.1))  # the default
+        assert not findings_of("PAR003", products(1.0, 1.0), layer(1.0, trained=False))  # a reservoir
 
 
 class TestSmallInit:
