@@ -183,6 +183,8 @@ class BatchWatch:
     def _loss_called(self, name: str) -> Any:
         def around(original: Any, *args: Any, **kwargs: Any) -> Any:
             recorder = self._recorder
+            if torch.compiler.is_compiling():
+                return original(*args, **kwargs)
             input = args[0] if args else kwargs.get("input", kwargs.get("log_probs"))
             target = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("targets"))
             if not recorder.plan.light and isinstance(input, torch.Tensor) and isinstance(target, torch.Tensor):

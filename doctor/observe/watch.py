@@ -76,6 +76,8 @@ class Watch:
         protected = self._protected(moment)
 
         def run(*args: Any) -> None:
+            if torch.compiler.is_compiling():  # what a compiler traces holds no values
+                return
             with self.recorder.aside():
                 protected(*args)
 

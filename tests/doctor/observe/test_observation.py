@@ -76,6 +76,19 @@ if __name__ == "__main__":
     assert [float(text) for text in bare] == list(observed)
 
 
+def test_a_loss_that_is_compiled_whole_is_bit_identical_and_no_watch_fails(write_script):
+    text = HEALTHY.replace(
+        "for step",
+        "loss_of = torch.compile(lambda x, y: nn.functional.cross_entropy(model(x), y), backend='aot_eager')\nfor step",
+    ).replace("nn.functional.cross_entropy(model(x[idx]), y[idx])\n    loss.b", "loss_of(x[idx], y[idx])\n    loss.b")
+    script = write_script(text)
+    bare = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.split()
+    recording = observe(script, steps=100)
+    assert [float(line) for line in bare] == list(evidence(recording, TrainingTrace).losses())
+    assert recording.end["compiled"]
+    assert not recording.end["notes"]
+
+
 def test_the_step_budget_ends_a_program_that_swallows_every_exception(write_script):
     loop = HEALTHY.replace("for step in range(40):\n", "for step in range(10**9):\n  try:\n")
     head, _, body = loop.partition("  try:\n")
