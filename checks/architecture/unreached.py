@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from doctor.evidence.module_tree import ModuleTree, ParameterRecord
+from doctor.evidence.module_tree import ModuleTree, ParameterRecord, RootRecord
 from doctor.evidence.optimizer_log import OptimizerLog
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -51,7 +51,9 @@ def unregistered_modules(log: OptimizerLog, tree: ModuleTree, limits: Unregister
     missed = [p for p in log.missed if not p.in_model and not p.name.startswith("<tensor")]
     if not missed:
         return
-    places = {p.source for p in missed if p.source is not None}
+    hidden = _hidden(tree, {p.name for p in missed})
+    places = {root.created for root in hidden if root.created is not None}
+    places = places or {p.source for p in missed if p.source is not None}
     place = min(places, key=lambda source: (source.path, source.line)) if places else None
     layers = len({p.name.rpartition(".")[0] for p in missed})
     yield Finding(
@@ -62,6 +64,12 @@ def unregistered_modules(log: OptimizerLog, tree: ModuleTree, limits: Unregister
         treatment=OptimizeReachedParameters(),
         demonstrated="the loss reaches parameters that model.parameters() does not give",
     )
+
+
+def _hidden(tree: ModuleTree, names: set[str]) -> list[RootRecord]:
+    """The modules, called inside another but no part of it, that hold these parameters: made where they are hidden."""
+    holders = {p.root for p in tree.parameters if p.name in names}
+    return [root for root in tree.roots if root.index in holders and root.inside is not None]
 
 
 @check("ARC005", "unused-layers", Severity.WARNING, faq="training/architecture/incorrect")
