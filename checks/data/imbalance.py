@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from doctor.evidence.batch_log import BatchLog
 from doctor.evidence.target_log import TargetLog, TargetRecord
+from doctor.evidence.token_alignment import TokenAlignment
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments.base import Place
@@ -25,7 +26,9 @@ class ImbalanceLimits(Limits):
 
 
 @check("DAT007", "class-imbalance", Severity.WARNING, faq="training/data/incorrect")
-def class_imbalance(targets: TargetLog, batches: BatchLog | None, limits: ImbalanceLimits) -> Iterator[Finding]:
+def class_imbalance(
+    targets: TargetLog, batches: BatchLog | None, sequences: TokenAlignment | None, limits: ImbalanceLimits
+) -> Iterator[Finding]:
     """A class is rare, the loss does not make up for it, and the model never predicts it.
 
     ## What it measures
@@ -44,11 +47,14 @@ def class_imbalance(targets: TargetLog, batches: BatchLog | None, limits: Imbala
     criterion = nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))
     ```
     ## When it is right
-    Imbalance that the model copes with is silent, and so are weighted losses and samplers that balance the batches.
+    The tokens of a text are as rare as they are: losses over the positions of a sequence are left alone. Imbalance that the model copes with is silent, and so are weighted losses and samplers that balance the batches.
     ## References
     He and Garcia, "Learning from imbalanced data" (2009).
     """
+    tokens = {place.source for place in sequences.places} if sequences else set()
     for place in targets.places:
+        if place.source in tokens and place.source is not None:
+            continue  # letters and words are no classes to be found evenly
         if not place.training or place.weighted or not 2 <= len(place.classes) <= limits.most_classes:
             continue
         rare = _ignored(place, limits)

@@ -273,20 +273,27 @@ def _batch(tape: Tape, follower: _Follower, batches: BatchLog | None) -> frozens
     """The axes of the inputs that are as long as the targets are many."""
     counts: set[int] = set()
     targets: set[int] = set()
+    per_position: set[tuple[int, ...]] = set()
     for op in tape.named(*TARGETED):
         if len(op.inputs) > 1:
             root = _root(tape, op.inputs[1])
             targets.add(root.id)
+            per_position.add(tuple(root.shape[:2]))
             if root.shape:
                 counts.add(root.shape[0])
+    loaders = batches.loaders if batches is not None else ()
+    loaded = {loader.batch_size for loader in loaders if loader.used_in_training and loader.batch_size}
     if not counts and batches is not None:
-        counts = {loader.batch_size for loader in batches.loaders if loader.used_in_training and loader.batch_size}
-        counts |= {target.shape[0] for target in batches.targets if target.shape}
+        counts = loaded | {target.shape[0] for target in batches.targets if target.shape}
     found: set[int] = set()
     for note in follower.inputs:
         if note.id in targets or len(note.shape) < 2 or not counts:
             continue
-        fitting = [axis for axis in range(2) if note.shape[axis] in counts and note.shape[axis] > 1]
+        # With a target at every position of a sequence, the samples may stand on either axis: (time, batch) is common.
+        sequence = len(note.shape) == 3 or not note.floating
+        ambiguous = sequence and tuple(note.shape[:2]) in per_position
+        known = loaded if ambiguous else counts
+        fitting = [axis for axis in range(2) if note.shape[axis] in known and note.shape[axis] > 1]
         if len(fitting) == 1 or (fitting and len(note.shape) in (2, 4) and note.floating):
             found.update(follower.origin[atom] for atom in follower.of[note.id][fitting[0]])
     for target in targets:

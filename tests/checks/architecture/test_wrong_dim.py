@@ -107,3 +107,16 @@ def test_batch_first_is_silent(taped):
     compute, tree, modules = recurrent(batch_first=True)
     run = taped(compute, **modules)
     assert not findings_of("ARC022", run.tape, run.axes, tree)
+
+
+def test_a_target_at_every_position_leaves_open_which_axis_counts_the_samples(taped):
+    rnn, out = nn.GRU(9, 4), nn.Linear(4, 4)
+    settings = {"batch_first": False, "hidden_size": 4}
+    tree = ModuleTree(modules=(ModuleRecord("rnn", "GRU", settings=settings, created=Source("net.py", 3)),))
+    x, y = torch.randn(6, 5, 9), torch.randint(0, 4, (6, 5))  # (time, batch, features)
+
+    def compute():
+        return F.cross_entropy(out(rnn(x)[0]).flatten(0, 1), y.flatten())
+
+    run = taped(compute, rnn=rnn, out=out)
+    assert not findings_of("ARC022", run.tape, run.axes, tree)

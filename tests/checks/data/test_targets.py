@@ -7,6 +7,7 @@ from doctor.evidence.pairing import Pairing
 from doctor.evidence.program_run import Crash, ProgramRun
 from doctor.evidence.reference_run import ReferenceRun
 from doctor.evidence.target_log import TargetLog, TargetRecord
+from doctor.evidence.token_alignment import AlignedPlace, TokenAlignment
 from doctor.testing import findings_of
 
 HERE = Source("train.py", 7, "main")
@@ -72,6 +73,10 @@ class TestImbalance:
             "predicted": (792, 0, 0),
         }
         assert not findings_of("DAT007", self.place(outputs=3, **early))
+
+    def test_the_tokens_of_a_text_are_no_classes(self):
+        sequence = TokenAlignment((AlignedPlace(HERE, (1,), (480,), 500, 2),))
+        assert not findings_of("DAT007", self.place(), sequence)
 
     def test_weights_and_even_classes_are_silent(self):
         assert not findings_of("DAT007", self.place(weighted=True))
