@@ -19,6 +19,7 @@ class PairLimits(Limits):
     contradicted: float = 0.03  # of the distinct inputs
     lonely: float = 0.06  # healthy digits: 0.01; classes that overlap at 4 to 1: 0.03
     least_contradicted: int = 5
+    coarse: float = 0.6  # of the distinct inputs: more is what a few coarse columns do, not an annotator
 
 
 class DriftLimits(Limits):
@@ -48,7 +49,7 @@ def conflicting_labels(pairs: PairFacts, lines: DataLines | None, limits: PairLi
     ```
     ## When it is right
     Several annotators' opinions on purpose; tables of a few coarse columns, in which equal rows are different cases:
-    below a thousand distinct inputs they soon are more than a tenth, so look at the columns first.
+    where more than `coarse` of the inputs contradict themselves it is told as info.
     ## References
     deepchecks, ConflictingLabels.
     """
@@ -57,6 +58,7 @@ def conflicting_labels(pairs: PairFacts, lines: DataLines | None, limits: PairLi
         yield Finding(
             message=f"{pairs.contradicted} of {pairs.samples} distinct inputs stand with more than one label",
             location=location(lines.targets() if lines else None, lines.inputs() if lines else None),
+            severity=Severity.INFO if share > limits.coarse else None,
             measured={"contradicted": Measure(value=share, threshold=limits.contradicted)},
             remedy="settle one label for each input before the data is loaded",
             demonstrated="equal contents, different classes",

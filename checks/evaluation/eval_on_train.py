@@ -19,6 +19,7 @@ class EvalOnTrainLimits(Limits):
 
     share: float = 0.95  # of the evaluated samples that were trained on, or the other way round
     min_rows: int = 20
+    repeated: float = 0.1  # of a batch's rows: inputs that coarse are alike by nature
 
 
 @check("EVL005", "eval-on-train", Severity.ERROR, faq="training/data/duplicated")
@@ -40,12 +41,15 @@ def eval_on_train(use: EvaluationUse, log: BatchLog | None, limits: EvalOnTrainL
     val_loader = DataLoader(val_set, batch_size=256)
     ```
     ## When it is right
-    The training accuracy, told as such or besides that of other samples; graphs and full batches, whose split is a
+    The training accuracy, told as such or besides that of other samples; tables of a few coarse columns, in which
+    different cases look alike; graphs and full batches, whose split is a
     mask on the outputs.
     ## References
     Kaufman et al., "Leakage in Data Mining" (2012).
     """
     places = [place for place in use.places if place.rows >= limits.min_rows]
+    if any(place.repeated > limits.repeated for place in places):
+        return
     if not places or any(not _same(place, limits) for place in places) or any(place.whole for place in places):
         return
     loaders = log.loaders if log else ()

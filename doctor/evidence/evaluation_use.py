@@ -46,6 +46,7 @@ class Division:
 class EvaluatedRows:
     """The samples of one line of evaluation: how many, how many of them were trained on, how many those are.
 
+    `repeated` is the share of rows that equal an earlier one of their own batch: large in tables of a few coarse columns.
     `whole` when every training step took the same samples (full batch, graphs). `texts` are the user's lines from the
     inside out, `loaders` those from which the latest batches came.
     """
@@ -58,6 +59,7 @@ class EvaluatedRows:
     texts: tuple[str, ...] = ()
     lines: tuple[Source, ...] = ()
     loaders: tuple[int, ...] = ()
+    repeated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def evaluation_use(recording: Recording) -> EvaluationUse:
         places=tuple(
             EvaluatedRows(
                 source(e["line"]), e["rows"], e["trained"], e["shared"], e["whole"], tuple(e["texts"]),
-                tuple(sources(e["lines"])), tuple(e["loaders"]),
+                tuple(sources(e["lines"])), tuple(e["loaders"]), e.get("repeated", 0.0),
             )
             for e in recording.of("evaluation-rows")
         ),

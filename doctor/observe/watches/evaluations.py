@@ -14,13 +14,13 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode, _get_curren
 from torch.utils.data import DataLoader, Subset
 
 from doctor.observe import divisions
+from doctor.observe.fingerprints import fingerprints
 from doctor.observe.tape import TapeMode
 from doctor.observe.watch import Watch
 
 _MOST_WINDOWS = 12
 _MOST_OPS = 80
 _MOST_ROWS = 20_000
-_COLUMNS = 512
 
 
 class EvaluationWatch(Watch):
@@ -128,9 +128,12 @@ class EvaluationWatch(Watch):
                 for frame in frames
             ]
             place = self._places[key] = {
-                "line": line, "texts": texts, "lines": lines, "rows": set(), "forwards": 0, "loaders": set(),
+                "line": line, "texts": texts, "lines": lines, "rows": set(), "forwards": 0, "seen": 0, "repeats": 0,
+                "loaders": set(),
             }  # fmt: skip
         place["forwards"] += 1
+        place["seen"] += len(rows)
+        place["repeats"] += len(rows) - len(set(rows))
         if len(place["rows"]) < _MOST_ROWS:
             place["rows"].update(rows)
         if self.recorder.loaders._last is not None:
@@ -156,6 +159,7 @@ class EvaluationWatch(Watch):
                 trained=len(self._trained),
                 shared=hits,
                 whole=whole,
+                repeated=place["repeats"] / max(1, place["seen"]),
                 forwards=place["forwards"],
                 loaders=sorted(place["loaders"]),
             )
@@ -191,10 +195,5 @@ def _rows(values: list[Any]) -> list[int]:
     tensor = next((v for v in values if isinstance(v, torch.Tensor) and v.dim() >= 2 and v.numel()), None)
     if tensor is None or tensor.is_sparse or tensor.is_complex() or len(tensor) > _MOST_ROWS:
         return []
-    flat = tensor.detach().reshape(len(tensor), -1)
-    flat = flat[:, :: max(1, flat.shape[1] // _COLUMNS)]
-    if flat.is_floating_point():
-        flat = flat.to(torch.float32).contiguous().view(torch.int32)
-    weights = torch.arange(1, flat.shape[1] + 1, device=flat.device) * 2_654_435_761 % 4_294_967_291
-    found: list[int] = (flat.long() * weights).sum(1).tolist()
+    found: list[int] = fingerprints([tensor.detach()]).tolist()
     return found

@@ -80,6 +80,9 @@ class TestEvalOnTrain:
         use = EvaluationUse(places=(self.place(), self.place(shared=0)))
         assert not findings_of("EVL005", use, self.log())
 
+    def test_rows_of_a_few_coarse_columns_are_alike_by_nature(self):
+        assert not findings_of("EVL005", EvaluationUse(places=(self.place(repeated=0.3),)), self.log())
+
     def test_training_accuracy_told_as_such_is_silent(self):
         assert not findings_of("EVL005", EvaluationUse(places=(self.place("train_accuracy = score(x)"),)), self.log())
 
