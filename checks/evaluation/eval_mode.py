@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from doctor.evidence.evaluation_log import EvaluationLog
+from doctor.evidence.evaluation_log import EvaluationLog, EvaluationPlace
+from doctor.evidence.module_tree import ModuleTree
+from doctor.evidence.training_trace import TrainingTrace
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import EvaluateInEvalMode
@@ -14,10 +16,13 @@ class EvalModeLimits(Limits):
     """Thresholds of EVL001."""
 
     min_forwards: int = 1
+    every_step: float = 0.8  # forwards a step from which a model that is never trained is part of the training
 
 
 @check("EVL001", "missing-eval-mode", Severity.ERROR, faq="training/architecture/incorrect")
-def missing_eval_mode(log: EvaluationLog, limits: EvalModeLimits) -> Iterator[Finding]:
+def missing_eval_mode(
+    log: EvaluationLog, tree: ModuleTree | None, trace: TrainingTrace | None, limits: EvalModeLimits
+) -> Iterator[Finding]:
     """The model is evaluated in training mode, with dropout and batch statistics at work.
 
     ## What it measures
@@ -40,7 +45,8 @@ def missing_eval_mode(log: EvaluationLog, limits: EvalModeLimits) -> Iterator[Fi
     ```
     ## When it is right
     Monte-Carlo dropout wants it (several forwards of one batch): silence it on its line. Generators that are sampled
-    without gradients while the critic trains are left alone.
+    without gradients while the critic trains, and target networks (momentum encoders) that are called at every step and
+    never trained themselves, are left alone.
     ## References
     `torch.nn.Module.eval`; pytorch/pytorch issues on train-mode evaluation.
     """
@@ -51,6 +57,8 @@ def missing_eval_mode(log: EvaluationLog, limits: EvalModeLimits) -> Iterator[Fi
             continue
         if log.training_source is None and place.grad_enabled:
             continue  # no forward led to a backward: this may well be the training that does not work
+        if tree is not None and trace is not None and _is_target_network(place, tree, trace, limits):
+            continue
         layers = ", ".join(place.mode_sensitive[:3]) + (" ..." if len(place.mode_sensitive) > 3 else "")
         yield Finding(
             message=f"{place.train_mode} of {place.forwards} evaluation forwards ran in training mode with {layers}",
@@ -62,3 +70,10 @@ def missing_eval_mode(log: EvaluationLog, limits: EvalModeLimits) -> Iterator[Fi
             remedy="call model.eval() before evaluation, and model.train() before training goes on",
             treatment=EvaluateInEvalMode(root=place.root),
         )
+
+
+def _is_target_network(place: EvaluationPlace, tree: ModuleTree, trace: TrainingTrace, limits: EvalModeLimits) -> bool:
+    """A model without gradients that is asked at every step: the momentum encoder of BYOL and its like."""
+    own = [p for p in tree.parameters if p.root == place.root]
+    frozen = bool(own) and not any(p.requires_grad or p.reached for p in own)
+    return frozen and place.forwards >= limits.every_step * len(trace.steps)

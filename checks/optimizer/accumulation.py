@@ -20,6 +20,7 @@ class AccumulationLimits(Limits):
 
     min_windows: int = 3
     share: float = 0.8  # of the windows that hold the usual number of backwards
+    cleared: float = 0.8  # calls of zero_grad, of all backwards
     undivided: float = 1e-3  # relative difference of loss and criterion that is rounding
 
 
@@ -77,6 +78,8 @@ def accumulation_unscaled(
     if not (undivided or bare) or "sum" in accumulation.reductions:
         return
     owner = next((record for record in log.optimizers if record.index == accumulation.optimizer), None)
+    if owner is not None and owner.zero_grads >= limits.cleared * sum(counts):
+        return  # cleared before each backward: the closure of LBFGS is evaluated several times a step
     place = accumulation.lines[0] if accumulation.lines else None
     made = owner.created if owner else None
     yield Finding(

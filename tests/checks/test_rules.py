@@ -210,6 +210,12 @@ class TestEvaluation:
         assert not findings_of("EVL001", self.place(during_training_window=True))
         assert not findings_of("EVL001", self.place(train_mode=0))
 
+    def test_a_target_network_that_is_asked_at_every_step_is_silent_and_an_average_is_not(self):
+        tree = ModuleTree(parameters=(ParameterRecord("slow.weight", (4, 4), root=1, requires_grad=False),))
+        trace = TrainingTrace(tuple(Step(i, 0, 1.0, 0.1, 1.0, 1.0, 1e-3) for i in range(40)))
+        assert not findings_of("EVL001", self.place(root=1, forwards=40, train_mode=40), tree, trace)
+        assert findings_of("EVL001", self.place(root=1, forwards=4), tree, trace)
+
 
 class TestDeadUnits:
     def place(self, **changes):

@@ -14,6 +14,7 @@ from doctor.observe.fingerprints import fingerprints, sample_tensors
 from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
 
+_SHORT = 12  # ids, or fewer
 _MOST_BATCHES = 400  # of each kind whose samples are fingerprinted
 _ENOUGH_BATCHES = 24
 _MOST_ELEMENTS = 60_000_000  # read for statistics, in all
@@ -75,6 +76,7 @@ class PassingWatch(Watch):
         self._groups: dict[Any, _Group] = {}
         self._moments: dict[Any, dict[str, _Moments]] = {}
         self._rows: dict[Any, list[torch.Tensor]] = {}
+        self._ids: set[int] = set()  # roots that read whole numbers
         self._examples: dict[int, list[torch.Tensor]] = {}
         self._loaders: dict[int, _Loader] = {}
         self._epochs: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -164,6 +166,8 @@ class PassingWatch(Watch):
             seen.setdefault(key, step)
         self._batches.setdefault(root, []).append(keys)
         first = named[0][1]
+        if not first.is_floating_point():
+            self._ids.add(root)
         if len(self._examples.setdefault(root, [])) < 8 and first.dim() >= 2:
             flat = first.reshape(len(first), -1)
             self._examples[root].append(flat[:256, :: max(1, flat.shape[1] // 1024)].float().cpu().clone())
@@ -283,6 +287,8 @@ class PassingWatch(Watch):
     def _repeats(self, root: int, batches: list[torch.Tensor]) -> dict[str, Any]:
         rows = [part for part in self._examples.get(root, []) if part.shape[1] == self._examples[root][0].shape[1]]
         distinct, columns = _richness(torch.cat(rows)) if rows else (0.0, 0)
+        if root in self._ids and rows and rows[0].shape[1] < _SHORT:
+            columns = 0  # a few words in a row come back in any text
         best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0}
         for (loader, _), keys in self._epochs.items():
             known = self._loaders.get(loader)

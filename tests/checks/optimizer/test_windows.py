@@ -1,5 +1,7 @@
 """Optimizers made anew, accumulation, precision, frozen weights."""
 
+import dataclasses
+
 from doctor.evidence.accumulation_log import AccumulationLog, Window
 from doctor.evidence.base import Source
 from doctor.evidence.frozen_weights import FrozenRoot, FrozenWeights
@@ -47,6 +49,10 @@ class TestAccumulation:
     def test_a_loss_written_by_hand_fires_unless_it_ends_in_a_division(self):
         assert findings_of("OPT013", LOG, self.log(None, head="MeanBackward0"))
         assert not findings_of("OPT013", LOG, self.log(None, head="DivBackward0"))
+
+    def test_gradients_cleared_before_each_backward_are_silent(self):
+        closure = OptimizerLog((dataclasses.replace(LOG.optimizers[0], zero_grads=48),))
+        assert not findings_of("OPT013", closure, self.log(1.0))
 
     def test_divided_losses_one_backward_and_several_tasks_of_one_batch_are_silent(self):
         assert not findings_of("OPT013", LOG, self.log(1 / 8))
