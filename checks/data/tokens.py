@@ -19,6 +19,7 @@ class TokenLimits(Limits):
     common: float = 0.5  # share of one id among the tokens that are not padding
     rows: int = 50  # least size of a vocabulary for that
     used: int = 20
+    large: int = 1000  # rows of a vocabulary of which so few are not used by chance
     doubled: float = 0.9  # of the sequences begin with one id twice
     filled: float = 0.25  # of the sequences end in a run of the filling id
     interior: float = 0.02  # of the tokens between others are the padding id
@@ -131,8 +132,10 @@ def _unknown(record: TokenRecord, limits: TokenLimits) -> Iterator[Finding]:
     filling.add(record.padding_idx if record.padding_idx is not None else -1)
     most = next(((number, share) for number, share in record.most if number not in filling), None)
     padded = sum(share for number, share in record.most if number in filling)
-    if most is None or record.rows < limits.rows or record.used < limits.used or padded > 0.95:
+    if most is None or record.rows < limits.rows or padded > 0.95:
         return
+    if record.used < limits.used and record.rows < limits.large:
+        return  # a small alphabet; of a large vocabulary that few words are suspicious themselves
     share = most[1] / (1 - padded)
     if record.sequences >= limits.min_sequences and record.length >= 4 and share > limits.common:
         yield Finding(

@@ -18,6 +18,7 @@ class CtcLimits(Limits):
     min_log_sum: float = 0.1
     row_share: float = 0.9
     infeasible_share: float = 0.05  # a few clips that are too short are the data's, not the program's
+    empty_share: float = 0.1  # of the samples without labels; some silence is recorded on purpose
     tail_share: float = 0.5  # samples whose labels end in three equal ones
     short: float = 0.72  # lengths and input padding disagree by at least this factor (half, a quarter, double ...)
     spread: float = 0.15  # relative, of that factor over the samples: a unit is the same for all
@@ -31,7 +32,7 @@ def ctc_blank_or_lengths(arguments: LossArguments, limits: CtcLimits) -> Iterato
     ## What it measures
     The arguments of `ctc_loss` while training: the rows' logsumexp (0 for log-probabilities); the blank among the
     labels within their lengths; input lengths above the number of frames, or off by one factor from the part of the
-    model's input that is not padding; labels that end in runs of one id (padding counted as labels); samples with
+    model's input that is not padding; labels that end in runs of one id (padding counted as labels); samples without labels; samples with
     fewer frames than labels, whose loss is infinite and which `zero_infinity` hides.
     ## Why it hurts
     CTC sums over alignments of exactly these frames and labels: with a wrong length or blank it trains for another
@@ -65,7 +66,14 @@ def _first(place: LossPlace, ctc: CtcFacts, limits: CtcLimits) -> Iterator[Findi
             f"ctc_loss is given no log-probabilities: the frames' logsumexp is {place.log_sum:.3g} on average, not 0",
             "apply log_softmax over the classes before ctc_loss",
             logsumexp=Measure(value=place.log_sum, threshold=limits.min_log_sum),
-        )
+        ).revised(faults=("ctc-blank-or-lengths", "wrong-output-activation"))
+    elif ctc.samples >= limits.min_samples and ctc.empty > limits.empty_share * ctc.samples:
+        yield _finding(
+            place,
+            f"{ctc.empty} of {ctc.samples} samples have a transcript without a single label",
+            "look how the transcripts are read; leave out recordings of silence, or mark them on purpose",
+            empty=Measure(value=ctc.empty / ctc.samples, threshold=limits.empty_share),
+        ).revised(faults=("empty-transcripts",))
     elif ctc.too_long or ctc.wrong_count:
         what = "a number of lengths other than the batch size" if ctc.wrong_count else (
             f"input lengths above its {ctc.frames} frames in {ctc.too_long} of {ctc.samples} samples"

@@ -67,7 +67,7 @@ def frozen_params(
         if stuck and share >= limits.nothing:
             yield _finding(record, root, share, "every parameter is frozen: nothing can learn", Severity.ERROR, True)
             return
-        if not root.forwards or share < limits.share or record.pretrained or record.loads:
+        if not root.forwards or share < limits.share or record.loads:
             continue
         trained = tree is not None and any(
             p.root == record.root and p.reached and p.requires_grad for p in tree.parameters

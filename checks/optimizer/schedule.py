@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
+from doctor.evidence.optimizer_log import OptimizerLog
 from doctor.evidence.program_run import ProgramRun
 from doctor.evidence.schedule_log import ScheduleLog, SchedulerRecord
 from doctor.findings import Finding, Location, Measure, Severity
@@ -36,7 +37,9 @@ class ScheduleLimits(Limits):
     Severity.WARNING,
     faq=("tuning/learning rate/missing", "tuning/learning rate/duplicated"),
 )
-def scheduler_misuse(run: ProgramRun, schedule: ScheduleLog, limits: ScheduleLimits) -> Iterator[Finding]:
+def scheduler_misuse(
+    run: ProgramRun, schedule: ScheduleLog, log: OptimizerLog | None, limits: ScheduleLimits
+) -> Iterator[Finding]:
     """The learning rate takes another course than its schedule was written for.
 
     ## What it measures
@@ -44,7 +47,8 @@ def scheduler_misuse(run: ProgramRun, schedule: ScheduleLog, limits: ScheduleLim
     Fires for: a rate of (almost) 0 for `vanished_share` of the steps; a schedule that counts epochs stepped after each
     batch, so that the rate falls below `collapse` of its start while the run goes on; a scheduler that is never stepped; one
     stepped twice for each step; a `LambdaLR` whose function gives the rate itself and no factor; `OneCycleLR` with
-    another number of steps than the loop makes; a first rate that is skipped because the scheduler steps first.
+    another number of steps than the loop makes; a warm-up
+    (of transformers' schedules) that is longer than the training that they were told of; a first rate that is skipped because the scheduler steps first.
     ## Why it hurts
     Training stops early without a word, runs at the wrong rate, or never gets out of its warm-up.
     ## Example
@@ -83,7 +87,7 @@ def scheduler_misuse(run: ProgramRun, schedule: ScheduleLog, limits: ScheduleLim
         return
     stuck: set[int | None] = set()
     for record in schedule.schedulers:
-        found = list(_judged(run, schedule, record, limits))
+        found = list(_judged(run, schedule, record, log, limits))
         yield from found
         if found and not record.steps:
             stuck.add(record.optimizer)
@@ -91,7 +95,11 @@ def scheduler_misuse(run: ProgramRun, schedule: ScheduleLog, limits: ScheduleLim
 
 
 def _judged(
-    run: ProgramRun, schedule: ScheduleLog, record: SchedulerRecord, limits: ScheduleLimits
+    run: ProgramRun,
+    schedule: ScheduleLog,
+    record: SchedulerRecord,
+    log: OptimizerLog | None,
+    limits: ScheduleLimits,
 ) -> Iterator[Finding]:
     steps = len(schedule.rates.get(record.optimizer if record.optimizer is not None else -1, ()))
     if record.steps == 0:
@@ -110,6 +118,18 @@ def _judged(
             "call scheduler.step() in one place only",
             demonstrated=f"{record.repeats} calls follow another one with no optimizer step between",
         )
+        return
+    warmup, total = record.settings.get("num_warmup_steps"), record.settings.get("num_training_steps")
+    if isinstance(warmup, int) and isinstance(total, int) and 0 < total <= warmup:
+        yield _finding(
+            f"the warm-up of {warmup} steps is longer than the whole training of {total}: the rate ends at "
+            f"{total / warmup:.2g} of {record.initial or 0.0:.3g}",
+            _warmup_line(log, record) or record.created,
+            {"warmup_steps": Measure(value=warmup, threshold=total, unit="steps")},
+            "warm up over the first twentieth or tenth of the steps",
+            Severity.ERROR,
+            demonstrated=f"{warmup} warm-up steps of {total}",
+        ).revised(faults=("scheduler-misuse", "lr-too-low"))
         return
     if _absolute(record, limits):
         initial = record.initial or 0.0
@@ -140,6 +160,14 @@ def _judged(
                 "call scheduler.step() after the optimizer's steps",
                 demonstrated="the first call of scheduler.step() comes before any optimizer.step()",
             )
+
+
+def _warmup_line(log: OptimizerLog | None, record: SchedulerRecord) -> Source | None:
+    """Where the arguments of a Trainer set the warm-up."""
+    owners = [o for o in log.optimizers if record.optimizer in (None, o.index)] if log else []
+    owner = owners[0] if len(owners) == 1 else None
+    known = owner.setting_sources if owner else {}
+    return known.get("warmup_steps") or known.get("warmup_ratio")
 
 
 def _vanished(

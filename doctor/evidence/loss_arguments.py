@@ -15,6 +15,7 @@ from doctor.probes import probe
 class CtcFacts:
     """The arguments of a CTC loss over its measured calls.
 
+    `empty` counts samples without labels;
     `infeasible` counts samples with fewer frames than labels (repeated labels need a blank between them);
     `longest_share` is the largest input length as a share of the frames given; `ratios` are, for the samples of padded
     batches, the share of the frames that the lengths name by the share of the model's input that is no padding.
@@ -27,6 +28,7 @@ class CtcFacts:
     samples: int = 0
     labels: int = 0
     blank_labels: int = 0
+    empty: int = 0
     infeasible: int = 0
     too_long: int = 0
     tail_samples: int = 0

@@ -221,7 +221,7 @@ class LossArgumentWatch(Watch):
             {
                 "blank": blank, "classes": classes, "samples": 0, "blank_labels": 0, "labels": 0, "infeasible": 0,
                 "longest_share": 0.0, "too_long": 0, "batches": 0, "uneven_batches": 0, "full_batches": 0,
-                "tail_samples": 0, "label_maximum": 0, "frames": frames, "wrong_count": False, "zero_infinity": False,
+                "tail_samples": 0, "empty": 0, "label_maximum": 0, "frames": frames, "wrong_count": False, "zero_infinity": False,
                 "ratios": [],
             },
         )  # fmt: skip
@@ -243,8 +243,9 @@ class LossArgumentWatch(Watch):
         rows = _rows(targets.detach().cpu(), labels)
         for row, frames_given in zip(rows, inputs, strict=False):
             ctc["labels"] += len(row)
+            ctc["empty"] += not row
             ctc["blank_labels"] += sum(label == blank for label in row)
-            ctc["label_maximum"] = max(ctc["label_maximum"], *row, 0)
+            ctc["label_maximum"] = max([ctc["label_maximum"], *row])
             repeats = sum(one == two for one, two in itertools.pairwise(row))
             ctc["infeasible"] += len(row) + repeats > min(frames_given, frames)
             ctc["tail_samples"] += len(row) > 3 and row[-1] == row[-2] == row[-3]

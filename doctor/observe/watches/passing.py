@@ -415,6 +415,8 @@ def _pieces(value: torch.Tensor, every: bool) -> torch.Tensor | None:
     """Fingerprints of pieces of windows `(samples, time)` or `(samples, time, features)`, half as long as they: at
     every place, or the middle one. Constant pieces, which could be anywhere, are left out by the caller's counts.
     """
+    if value.dim() == 3 and value.shape[1] < 2 * _PIECES <= value.shape[2]:
+        value = value.transpose(1, 2)  # convolutions read (samples, features, time)
     if not value.is_floating_point() or value.dim() not in (2, 3) or not 2 * _PIECES <= value.shape[1] <= 256:
         return None
     length = value.shape[1] // 2

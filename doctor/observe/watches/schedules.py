@@ -51,7 +51,11 @@ class ScheduleWatch(Watch):
         record: dict[str, Any] = {
             "kind": type(scheduler).__name__,
             "created": self.recorder.frames.line(),
-            "settings": {**_given(original, scheduler, args, kwargs), **_plain(vars(scheduler))},
+            "settings": {
+                **_given(original, scheduler, args, kwargs),
+                **_plain(vars(scheduler)),
+                **_of_function(scheduler),
+            },
             "optimizer": None,
             "initial": None,
             "first": None,
@@ -147,6 +151,12 @@ def _given(original: Any, scheduler: Any, args: Any, kwargs: Any) -> dict[str, A
     except TypeError:
         return {}
     return _plain(dict(bound.arguments))
+
+
+def _of_function(scheduler: Any) -> dict[str, Any]:
+    """What the function of a LambdaLR was given beforehand: the warm-up and length of transformers' schedules."""
+    functions = getattr(scheduler, "lr_lambdas", None) or [None]
+    return _plain(getattr(functions[0], "keywords", None) or {})
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class TestCtc:
     def test_raw_scores_fire(self):
         assert findings_of("LOS009", place("ctc_loss", rows=100, log_sum=3.0, ctc=CtcFacts(samples=32)))
 
+    def test_transcripts_without_labels_fire_and_a_few_silent_clips_do_not(self):
+        (finding,) = findings_of("LOS009", self.facts(empty=14))
+        assert finding.faults == ("empty-transcripts",)
+        assert not findings_of("LOS009", self.facts(empty=2))
+
     def test_infeasible_alignments_fire_and_one_short_clip_does_not(self):
         assert findings_of("LOS009", self.facts(infeasible=12, zero_infinity=True))
         assert not findings_of("LOS009", self.facts(infeasible=1, zero_infinity=True))

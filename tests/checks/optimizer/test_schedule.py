@@ -1,6 +1,7 @@
 """Schedulers and rates."""
 
 from doctor.evidence.base import Source
+from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.program_run import Crash, ProgramRun
 from doctor.evidence.schedule_log import LoaderEpochs, ScheduleLog, SchedulerRecord
 from doctor.testing import findings_of
@@ -74,3 +75,14 @@ def test_a_one_cycle_that_is_too_short_explains_its_crash():
     record = SchedulerRecord("OneCycleLR", 0, {"total_steps": 100}, MADE)
     assert findings_of("OPT008", run, log(record))[0].location.line == 7
     assert not findings_of("ARC002", run)
+
+
+def test_a_warm_up_longer_than_the_training_fires_where_it_is_set_and_a_usual_one_does_not():
+    rates = [5e-5 * (i + 1) / 5000 for i in range(80)]
+    settings = {"num_warmup_steps": 5000, "num_training_steps": 88}
+    warm = by_batch("LambdaLR", rates, initial=5e-5, first=0.0, settings=settings)
+    made = OptimizerLog((OptimizerRecord(0, "AdamW", ("w",), setting_sources={"warmup_steps": Source("train.py", 3)}),))
+    (finding,) = findings_of("OPT008", GOES_ON, log(warm, rates=rates), made)
+    assert (finding.location.line, finding.faults) == (3, ("scheduler-misuse", "lr-too-low"))
+    usual = by_batch("LambdaLR", rates, initial=5e-5, first=0.0, settings={**settings, "num_training_steps": 90000})
+    assert not findings_of("OPT008", GOES_ON, log(usual, rates=rates), made)

@@ -99,7 +99,6 @@ class TestFrozen:
     def test_learnt_loaded_and_moving_bodies_and_one_random_layer_are_silent(self):
         assert not findings_of("OPT016", self.RUN, self.frozen(untrained=0), self.tree())
         assert not findings_of("OPT016", self.RUN, self.frozen(loads=1), self.tree())
-        assert not findings_of("OPT016", self.RUN, self.frozen(pretrained=True), self.tree())
         assert not findings_of("OPT016", self.RUN, self.frozen(), self.tree(moved=0.1))
         assert not findings_of("OPT016", self.RUN, self.frozen(untrained=1, examined=1), self.tree())
 
