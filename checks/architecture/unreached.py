@@ -114,8 +114,14 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
     place = (first.created if first else None) or shown[0].created
     modules = tops
     count = sum(p.numel for p in shown)
+    silent = _without_gradients(tree, tops, shown)
     yield Finding(
-        message=f"{len(modules)} layers with {count} parameters are never called in training: "
+        message=f"{len(modules)} layers with {count} parameters are "
+        + (
+            "called without gradients only (no_grad, detach) though an optimizer holds them: "
+            if silent
+            else "never called in training: "
+        )
         + ", ".join(modules[:4])
         + (" ..." if len(modules) > 4 else ""),
         location=Location(
@@ -123,9 +129,22 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
         ),
         severity=None if own else Severity.INFO,
         measured={"unused": Measure(value=count, threshold=0, unit="parameters")},
-        remedy="call the layers in forward, or remove them",
+        remedy="let the gradient through: no no_grad() or detach() around them"
+        if silent
+        else "call the layers in forward, or remove them",
+        faults=("detached-graph", "unused-layers") if silent else (),
         demonstrated=f"absent from the graph of {shown[0].backwards_sampled} backwards",
     )
+
+
+def _without_gradients(tree: ModuleTree, tops: list[str], shown: list[ParameterRecord]) -> bool:
+    """Whether these layers are called again and again, and held by an optimizer: somebody meant to train them."""
+    modules = [tree.module(top, shown[0].root or 0) for top in tops]
+    called = all(
+        module is not None and (module.calls >= 8 or any(m.calls >= 8 for m in tree.children(module.path, module.root)))
+        for module in modules
+    )
+    return called and all(p.optimizer is not None for p in shown)
 
 
 def _called(tree: ModuleTree, parameter: ParameterRecord) -> bool:

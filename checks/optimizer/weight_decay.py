@@ -13,6 +13,8 @@ from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments.stepping import ScaleWeightDecay
 
+_ADAPTIVE = ("Adam", "NAdam", "RAdam", "Adamax")
+
 
 class WeightDecayLimits(Limits):
     """Thresholds of OPT009."""
@@ -20,6 +22,8 @@ class WeightDecayLimits(Limits):
     min_steps: int = 12
     shrink: float = 0.2  # what decay alone would take off the weights in the observed steps; usual runs: below 0.03
     outweigh: float = 1.0  # decay over gradient, where the decay is part of the gradient; usual runs: below 0.1
+    adaptive: float = 0.05  # coefficient of Adam's L2 penalty; usual ones are 1e-5 to 1e-2
+    felt: float = 0.1  # decay over gradient from which that is suspicious
     least: float = 5e-3  # smaller coefficients outweigh only gradients that are gone
 
 
@@ -31,8 +35,8 @@ def excess_weight_decay(
 
     ## What it measures
     What decay alone takes off the weights over the observed steps, 1 - exp(-sum lr * decay / (1 - momentum)), and for
-    optimizers that add the decay to the gradient, decay * |weights| over |gradient|. Suspicious from `shrink` or from
-    `outweigh`. The trial runs without decay.
+    optimizers that add the decay to the gradient, decay * |weights| over |gradient|. Suspicious from `shrink`, from
+    `outweigh`, and for Adam with a coefficient from `adaptive` and a ratio from `felt`. The trial runs without decay.
     ## Why it hurts
     The weights shrink whatever the data say, and the outputs become constant.
     ## Example
@@ -71,7 +75,9 @@ def excess_weight_decay(
         if decoupled or optimizer.kind == "SGD":
             momentum = min(0.99, float(group.settings.get("momentum", 0.0)))
             shrink = 1 - math.exp(-sum(rates) * decay / (1 - momentum))
-        if shrink < limits.shrink and outweighs < limits.outweigh:
+        # Adam divides the decay by the gradient's size along with the gradient: much of it is felt before it outweighs.
+        adaptive = optimizer.kind in _ADAPTIVE and decay >= limits.adaptive and outweighs >= limits.felt
+        if shrink < limits.shrink and outweighs < limits.outweigh and not adaptive:
             continue
         yield _finding(optimizer, decay, shrink, outweighs, own[0].parameter_norm, own[-1].parameter_norm, limits)
 

@@ -219,7 +219,10 @@ class _Walk:
         elif name in ("pow", "square"):
             even = name == "square" or op.arguments.get("exponent") in (2, 2.0)
             self._add("square" if even else name, op, sign, scale, reduction, elements)
-        elif (name in ("gather", "index", "select") and self._is_log(op.inputs[0])) or name in (
+        elif (
+            name in ("gather", "index", "select", "index_select", "diagonal", "masked_select")
+            and self._is_log(op.inputs[0])
+        ) or name in (
             "_log_softmax",
             "log_sigmoid_forward",
         ):

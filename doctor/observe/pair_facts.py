@@ -10,6 +10,7 @@ _LEAST = 100
 _LEAST_FOR_NEIGHBOURS = 300
 _NEIGHBOURS = 8
 _MAJORITY = 6  # of the neighbours
+_RECOGNISED = 0.5  # of a class, by its neighbours' majority
 _MOST_CLASSES = 50
 _MOST_VALUES = 3_000_000
 
@@ -67,7 +68,11 @@ def _lonely(x: torch.Tensor, labels: torch.Tensor) -> float | None:
     around = names[distances.topk(_NEIGHBOURS, largest=False).indices]
     votes = torch.nn.functional.one_hot(around, count).sum(1)
     own = votes.gather(1, names[:, None])[:, 0]
-    return float(((votes.amax(1) >= _MAJORITY) & (own == 0)).float().mean())
+    # A class that its neighbours do not even recognise is not noisy: distance says nothing of it, or it is rare.
+    right = torch.nn.functional.one_hot(names[votes.argmax(1) == names], count).sum(0)
+    recognised = right >= _RECOGNISED * torch.bincount(names, minlength=count)
+    alone = (votes.amax(1) >= _MAJORITY) & (own == 0) & recognised[names] & recognised[votes.argmax(1)]
+    return float(alone.float().mean())
 
 
 def _columns(x: torch.Tensor, y: torch.Tensor, classes: bool) -> tuple[list[int], list[int], list[int]]:

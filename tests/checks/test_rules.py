@@ -5,7 +5,7 @@ from doctor.evidence.base import Source
 from doctor.evidence.batch_log import BatchLog, InputStats, LoaderRecord, TargetStats
 from doctor.evidence.evaluation_log import EvaluationLog, EvaluationPlace
 from doctor.evidence.loss_calls import LossCall, LossCalls
-from doctor.evidence.module_tree import ModuleTree, ParameterRecord, RootRecord
+from doctor.evidence.module_tree import ModuleRecord, ModuleTree, ParameterRecord, RootRecord
 from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
 from doctor.evidence.optimizer_log import MissedParameter, OptimizerLog, OptimizerRecord
 from doctor.evidence.program_run import Crash, ProgramRun
@@ -228,3 +228,26 @@ class TestDeadUnits:
     def test_sparse_but_living_units_and_few_samples_are_silent(self):
         assert not findings_of("GRD004", self.place(dead_share=0.1, zero_share=0.85))
         assert not findings_of("GRD004", self.place(dead_share=0.9, samples=16))
+
+
+class TestUnused:
+    def tree(self, calls, optimizer=0):
+        used = ParameterRecord(
+            "a.weight", (4, 4), module="a", reached=3, backwards_sampled=3, created=HERE, optimizer=0
+        )
+        lost = ParameterRecord("b.weight", (4, 4), module="b", backwards_sampled=3, created=HERE, optimizer=optimizer)
+        modules = tuple(
+            ModuleRecord(path, "Linear", parameters=16, calls=n, training_calls=m, created=HERE)
+            for path, n, m in (("a", 80, 80), ("b", calls, 0))
+        )
+        return ModuleTree((RootRecord(0, "Net", 32, 32, HERE, forwards=80),), modules, (used, lost))
+
+    def test_layers_that_are_never_called_fire(self):
+        (finding,) = findings_of("ARC005", self.tree(calls=0))
+        assert finding.faults == ("unused-layers",)
+
+    def test_layers_that_are_called_without_gradients_are_detached_where_an_optimizer_holds_them(self):
+        (finding,) = findings_of("ARC005", self.tree(calls=80))
+        assert finding.faults[0] == "detached-graph"
+        (finding,) = findings_of("ARC005", self.tree(calls=80, optimizer=None))
+        assert finding.faults == ("unused-layers",)

@@ -192,7 +192,10 @@ def _output(result: Any) -> torch.Tensor | None:
 
 def _rows(values: list[Any]) -> list[int]:
     """A number for each row of the first tensor: the same for the same contents only."""
-    tensor = next((v for v in values if isinstance(v, torch.Tensor) and v.dim() >= 2 and v.numel()), None)
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if any(value.dim() == 1 and len(value) > 1 and not value.is_floating_point() for value in tensors):
+        return []  # users and items by their numbers: the same ones stand in every split
+    tensor = next((value for value in tensors if value.dim() >= 2 and value.numel()), None)
     if tensor is None or tensor.is_sparse or tensor.is_complex() or len(tensor) > _MOST_ROWS:
         return []
     found: list[int] = fingerprints([tensor.detach()]).tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ class SampleWatch(Watch):
         """Listen to losses."""
         self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._input: torch.Tensor | None = None
+        self._scored: Callable[[], torch.Tensor | None] = lambda: None
+        self._mixed = False
         self._samples = self._elements = 0
         for name in _LOSSES:
             self.recorder.patches.wrap(nn.functional, name, self._loss)
@@ -34,8 +38,12 @@ class SampleWatch(Watch):
         self._input = found[0] if found and module.training else None
 
     def _loss(self, original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._input is not None and isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
-            self.guarded(self._keep)(target)
+        if isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
+            if self._input is not None:
+                self._scored = weakref.ref(input)
+                self.guarded(self._keep)(target)
+            elif self._scored() is input and self._pairs and self._pairs[-1][1].shape == target.shape:
+                self._mixed = True  # a second target for the same outputs: inputs that are mixed from two samples
         return original(input, target, *args, **kwargs)
 
     def _keep(self, target: torch.Tensor) -> None:
@@ -52,7 +60,7 @@ class SampleWatch(Watch):
 
     def finish(self) -> None:
         """Train the reference model."""
-        if not self._pairs or self.recorder.step < 8:
+        if not self._pairs or self.recorder.step < 8 or self._mixed:
             return
         inputs = torch.cat([x for x, _ in self._pairs]).cpu()
         targets = torch.cat([y for _, y in self._pairs]).cpu()

@@ -38,6 +38,12 @@ def test_a_third_of_random_labels_is_label_noise():
     assert codes(*blobs(noise=0.35)) == ["DAT013"]
 
 
+def test_rare_classes_that_distance_does_not_recognise_are_no_label_noise():
+    generator = torch.Generator().manual_seed(3)
+    y = torch.multinomial(torch.tensor([0.62, 0.14, 0.10, 0.08, 0.06]), 1500, True, generator=generator)
+    assert codes(torch.randn(1500, 8, generator=generator), y) == []
+
+
 def test_equal_inputs_with_two_labels_conflict():
     x, y = blobs()
     x[:60], y[:60] = x[60:120], (y[60:120] + 1) % 6

@@ -68,6 +68,8 @@ class TestLossSign:
         program, logits, y = classifier()
         picked = program.call("gather", program.call("_log_softmax", logits, shape=(8, 10)), y, shape=(8,))
         assert findings_of("LOS011", program.terms(program.call("mean", picked)), trace(FALLING))
+        pairs = program.call("diagonal", program.call("_log_softmax", logits, shape=(8, 10)), shape=(8,))
+        assert findings_of("LOS011", program.terms(program.call("mean", pairs)), trace(FALLING))
         weighted = program.call("mul", picked, note(9, 8, grad=False), shape=(8,))
         assert not findings_of("LOS011", program.terms(program.call("mean", weighted)), trace(FALLING))
 

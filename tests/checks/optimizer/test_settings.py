@@ -31,6 +31,10 @@ class TestWeightDecay:
         (finding,) = findings_of("OPT009", log("Adam"), groups(weight_decay=0.5), trace())
         assert (finding.name, finding.location.line) == ("excess-weight-decay", 7)
 
+    def test_a_large_coefficient_of_adam_fires_before_it_outweighs(self):
+        assert findings_of("OPT009", log("Adam"), groups(weight_decay=0.15), trace(gradient=10.0))
+        assert not findings_of("OPT009", log("Adam"), groups(weight_decay=0.01), trace(gradient=0.5))
+
     def test_decoupled_decay_that_shrinks_the_weights_fires(self):
         assert findings_of("OPT009", log("AdamW"), groups(weight_decay=10.0), trace())
 
