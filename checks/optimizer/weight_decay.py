@@ -98,6 +98,10 @@ def _finding(
     place = optimizer.source_of("weight_decay")
     if outweighs >= limits.outweigh:
         what = f"weight decay {decay:g} pulls at the weights {outweighs:.3g} times as hard as the gradient"
+    elif shrink < limits.shrink:
+        what = (
+            f"weight decay {decay:g} adds {outweighs:.0%} of its size to the gradient that {optimizer.kind} normalises"
+        )
     else:
         what = f"weight decay {decay:g} alone takes {shrink:.0%} off the weights in the observed steps"
     norms = f" (norm {first:.4g} to {last:.4g})" if first and last else ""
