@@ -11,13 +11,13 @@ import click
 
 from doctor import __version__
 from doctor.errors import DoctorError
+from doctor.reports import FORMATS
 
 if TYPE_CHECKING:
     from doctor.config import Settings
+    from doctor.findings import Severity
     from doctor.registry import Rule
     from doctor.report import Report
-
-_SUFFIXES = {".json": "json", ".txt": "text"}
 
 
 class _Doctor(click.Group):
@@ -78,7 +78,7 @@ def main() -> None:
 @click.option("--confirm-seeds", type=click.IntRange(1), help="Seeds of each trial (default 2).")
 @click.option("--confirm-steps", type=click.IntRange(4), help="Steps of each arm (default: as many as observed).")
 @click.option("--jobs", type=click.IntRange(1), help="Arms at once (default: number of cores).")
-@click.option("--format", "format_", type=click.Choice(["text", "concise", "json"]), help="Form of the report.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Form of the report.")
 @click.option("--output", multiple=True, metavar="[FORMAT=]PATH", help="Write the report there; form by suffix.")
 @click.option(
     "--diff",
@@ -125,7 +125,7 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
         report = diagnose_target(target, arguments, settings, progress=progress, record=options["record"])
     finally:
         progress.finish()
-    _write(report, options)
+    _write(report, options, settings.failing_level)
     if options["diff"] or options["fix"]:
         _patch(report, options)
     raise click.exceptions.Exit(_status(report, settings, options))
@@ -203,20 +203,44 @@ def _settings(target: str, options: dict[str, Any]) -> Settings:
     )
 
 
-def _write(report: Report, options: dict[str, Any]) -> None:
+def _write(report: Report, options: dict[str, Any], failing: Severity | None) -> None:
+    """The report to the files and the stream that the options ask for, and to GitHub's step summary."""
     from doctor import reports
 
+    formats = set()
     for text in options["output"]:
         format_, equals, path = text.partition("=")
-        if not equals:
-            path, format_ = text, options["format_"] or _SUFFIXES.get(Path(text).suffix, "text")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(reports.render(report, format_), encoding="utf-8")
-    if options["quiet"] or (options["output"] and options["format_"]):
-        return
-    colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
-    text = reports.render(report, options["format_"] or "text", colour=colour, verbose=options["verbose"])
-    click.echo(text.rstrip("\n"), color=colour, err=options["diff"])
+        if not equals or format_ not in FORMATS:
+            if equals and not Path(text).parent.is_dir():
+                raise DoctorError(f'no format "{format_}"', f"known: {', '.join(FORMATS)}")
+            path, format_ = text, options["format_"] or reports.format_of(text)
+        formats.add(format_)
+        _write_file(Path(path), reports.render(report, format_, failing=failing))
+    silent = options["quiet"] or (options["output"] and options["format_"])
+    if not silent:
+        format_ = options["format_"] or "text"
+        formats.add(format_)
+        colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
+        text = reports.render(report, format_, colour=colour, verbose=options["verbose"], failing=failing)
+        click.echo(_encodable(text.rstrip("\n")), color=colour, err=options["diff"])
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and "github" in formats:
+        with open(summary, "a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(reports.render(report, "markdown") + "\n")
+
+
+def _write_file(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as failure:
+        raise DoctorError(f"{path} cannot be written: {failure.strerror or failure}") from None
+
+
+def _encodable(text: str) -> str:
+    """What standard output can take: a file's name may hold bytes that are no text, a terminal may know no arrows."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _colour_wanted() -> bool:

@@ -73,8 +73,15 @@ class Report(Frozen):
 
     @property
     def causes(self) -> tuple[Finding, ...]:
-        """The active findings that are no other finding's symptom."""
-        return tuple(finding for finding in self.active if finding.caused_by is None)
+        """The active findings that are no other active finding's symptom.
+
+        Who accepts a cause has not accepted what else it does: its symptoms then stand for themselves.
+        """
+        return tuple(
+            finding
+            for finding in self.active
+            if finding.caused_by is None or self.findings[finding.caused_by].suppressed is not None
+        )
 
     def symptoms_of(self, cause: Finding) -> tuple[Finding, ...]:
         """The active findings that this one caused."""

@@ -6,13 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from doctor.findings import Severity
     from doctor.report import Report
 
-FORMATS = ("text", "concise", "json")
+FORMATS = ("text", "concise", "json", "sarif", "junit", "github", "gitlab", "markdown", "html")
+SUFFIXES = {".json": "json", ".txt": "text", ".sarif": "sarif", ".xml": "junit", ".md": "markdown", ".html": "html"}
 
 
-def render(report: Report, format_: str, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report in one of the `FORMATS`; raises DoctorError for any other."""
+def format_of(path: str) -> str:
+    """The format that a file's name asks for; text when it asks for none."""
+    return next((format_ for suffix, format_ in SUFFIXES.items() if path.lower().endswith(suffix)), "text")
+
+
+def render(
+    report: Report, format_: str, *, colour: bool = False, verbose: bool = False, failing: Severity | None = None
+) -> str:
+    """The report in one of the `FORMATS`; raises DoctorError for any other.
+
+    `failing` is the level that fails the run: of the formats, only JUnit tells failures from the rest.
+    """
     from doctor.errors import DoctorError
 
     if format_ not in FORMATS:
@@ -20,4 +32,6 @@ def render(report: Report, format_: str, *, colour: bool = False, verbose: bool 
     module = import_module(f"doctor.reports.{format_}")
     if format_ == "text":
         return str(module.render(report, colour=colour, verbose=verbose))
+    if format_ == "junit":
+        return str(module.render(report, failing=failing))
     return str(module.render(report))
