@@ -14,7 +14,7 @@ from doctor.reports.text import sparkline
 
 _MARKS = {Severity.ERROR: "🔴 error", Severity.WARNING: "🟠 warning", Severity.INFO: "🔵 info"}
 _VERDICTS = {Verdict.CONFIRMED: "✔ confirmed", Verdict.REFUTED: "✘ refuted"}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 _LONGEST = 60_000  # characters; GitHub refuses a comment of more than 65,536
 MARK = "<!-- doctor report -->"  # by which a bot finds its earlier comment again
 
@@ -44,7 +44,7 @@ def render(report: Report) -> str:
 def escaped(text: object) -> str:
     """The text as Markdown that shows it literally: no markup, no HTML, nobody is mentioned, no issue referred to."""
     plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", plain).replace("@", "@<!-- -->").replace("://", ":<!-- -->//")
+    return re.sub("[@#]|:(?=//)", r"\g<0><!-- -->", _SPECIAL.sub(r"\\\1", plain))
 
 
 def _code(text: object) -> str:
