@@ -92,6 +92,10 @@ def main() -> None:
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), help="Level that exits 1.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
 @click.option("--require", multiple=True, metavar="RULES", help="Fail when one of these rules could not look.")
+@click.option("--baseline", type=click.Path(), metavar="FILE", help="Findings that were accepted, and until when.")
+@click.option("--write-baseline", type=click.Path(path_type=Path), help="Accept what fails now, and write it there.")
+@click.option("--reason", metavar="TEXT", help="With --write-baseline: why it is accepted.")
+@click.option("--expires", type=click.DateTime(["%Y-%m-%d"]), help="With --write-baseline: its last day.")
 @click.option("--config", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option("--isolated", is_flag=True, help="Ignore configuration files.")
 @click.option("--show-settings", is_flag=True, help="Print the settings in force, and stop.")
@@ -116,11 +120,12 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     from doctor.progress import BarProgress, SilentProgress
 
     _consistent(target, options)
-    settings = _settings(target, options)
+    at_gate = _is_artifact(target)
+    settings = _settings(target, options, at_gate)
     if options["show_settings"]:
         click.echo(settings.model_dump_json(by_alias=True, indent=2))
         return
-    if _is_artifact(target):
+    if at_gate:
         _judge(target, settings, options)
     show = not options["no_progress"] and not options["quiet"] and sys.stderr.isatty()
     progress = BarProgress() if show else SilentProgress()
@@ -128,6 +133,7 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
         report = diagnose_target(target, arguments, settings, progress=progress, record=options["record"])
     finally:
         progress.finish()
+    report = _accept(report, settings, options)
     _write(report, options, settings.failing_level)
     if options["diff"] or options["fix"]:
         _patch(report, options)
@@ -159,7 +165,7 @@ def gate(artifact: str, **options: Any) -> None:
 
     Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
     """
-    settings = _settings(artifact, options)
+    settings = _settings(artifact, options, at_gate=True)
     if options["show_settings"]:
         click.echo(settings.model_dump_json(by_alias=True, indent=2))
         return
@@ -173,9 +179,9 @@ def _judge(target: str, settings: Settings, options: dict[str, Any]) -> None:
     given = {name: options[name] for name in ("reference", "inputs", "opset", "trust") if options.get(name)}
     if options.get("timeout_s"):
         given["timeout_s"] = options["timeout_s"]
-    report = judge(target, settings, **given)
-    _write(report, {"diff": False, **options})
-    raise click.exceptions.Exit(_status(report, settings, options))
+    report = _accept(judge(target, settings, **given), settings, options)
+    _write(report, {"diff": False, **options}, settings.failing_level)
+    raise click.exceptions.Exit(_status(report, settings, options, settings.gate.require))
 
 
 _OF_PROGRAMS = frozenset(  # the other options of diagnose mean the same for an artifact
@@ -241,11 +247,18 @@ def _show_diff(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _settings(target: str, options: dict[str, Any]) -> Settings:
+def _settings(target: str, options: dict[str, Any], at_gate: bool = False) -> Settings:
     from doctor import config
 
+    if options["write_baseline"] and not options["reason"]:
+        raise click.UsageError('--write-baseline goes with --reason "why this is accepted"')
+    if (options["reason"] or options["expires"]) and not options["write_baseline"]:
+        raise click.UsageError("--reason and --expires go with --write-baseline")
     start = Path(target.partition(":")[0]).parent
     settings = config.load(start if start.exists() else Path(), options["config"], options["isolated"])
+    settings = config.at_gate(settings) if at_gate else settings
+    if options["write_baseline"]:  # what it accepts already is looked up in the file itself
+        settings = settings.model_copy(update={"baseline": None})
     ignore = {**settings.ignore, **dict.fromkeys(_split(options["ignore"]), "command line")}
     rules = {code: dict(values) for code, values in settings.rules.items()}
     for text in options["overrides"]:
@@ -266,7 +279,23 @@ def _settings(target: str, options: dict[str, Any]) -> Settings:
         confirm_steps=options.get("confirm_steps"),
         jobs=options.get("jobs"),
         fail_on=options["fail_on"],
+        baseline=None if options["write_baseline"] else options["baseline"],
     )
+
+
+def _accept(report: Report, settings: Settings, options: dict[str, Any]) -> Report:
+    """With --write-baseline, the report after what fails was accepted; else as it is."""
+    path: Path | None = options["write_baseline"]
+    if path is None:
+        return report
+    from doctor import baseline, suppressions
+
+    known = baseline.load(path) if path.exists() else baseline.Baseline()
+    until = options["expires"].date() if options["expires"] else None
+    known = baseline.renewed(known, report, settings.failing_level, options["reason"], until)
+    baseline.save(known, path)
+    click.echo(f"{path}: {len(known.accepted)} accepted", err=True)
+    return suppressions.with_baseline(report, known)
 
 
 def _write(report: Report, options: dict[str, Any], failing: Severity | None) -> None:
@@ -315,20 +344,30 @@ def _colour_wanted() -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
-def _status(report: Report, settings: Settings, options: dict[str, Any]) -> int:
+def _status(report: Report, settings: Settings, options: dict[str, Any], demanded: tuple[str, ...] = ()) -> int:
+    failed = report.fails(settings.failing_level)
+    for line in _not_looked(report, (*demanded, *_split(options["require"]))):
+        click.echo(line, err=True)
+        failed = True
+    return 1 if failed and not options["exit_zero"] else 0
+
+
+def _not_looked(report: Report, required: tuple[str, ...]) -> list[str]:
+    """A line for each required rule that did not look. A prefix or family asks only for the rules that were to look."""
+    if not required:
+        return []
     from doctor import registry
 
-    required = _split(options["require"])
-    if required:
-        codes = {rule.code for rule in registry.select(registry.load(), required, ())}
-        missing = [skip for skip in report.skipped if skip.rule in codes]
-        for skip in missing:
-            click.echo(f"required rule {skip.rule} was skipped: {skip.reason}", err=True)
-        if missing and not options["exit_zero"]:
-            return 1
-    if options["exit_zero"]:
-        return 0
-    return 1 if report.fails(settings.failing_level) else 0
+    known = registry.load()
+    skipped = {skip.rule: skip.reason for skip in report.skipped}
+    looked = {*report.fine, *(finding.rule for finding in report.findings)} - skipped.keys()
+    lines = []
+    for rule in registry.select(known, required, ()):
+        if rule.code in skipped:
+            lines.append(f"required rule {rule.code} was skipped: {skipped[rule.code]}")
+        elif rule.code not in looked and {rule.code, rule.name} & {*required}:
+            lines.append(f"required rule {rule.code} did not look: not selected, or not about such a subject")
+    return lines
 
 
 @main.command()

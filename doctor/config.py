@@ -113,6 +113,8 @@ def _validated(table: dict[str, Any], path: Path) -> Settings:
     for part in (table, table.get("gate")):
         if isinstance(part, dict) and isinstance(part.get("ignore"), list):
             part["ignore"] = dict.fromkeys(part["ignore"], "no reason given")
+    if isinstance(table.get("baseline"), str):  # beside the file that names it, wherever the command is run
+        table["baseline"] = str(path.parent / table["baseline"])
     try:
         return Settings.model_validate(table)
     except ValidationError as failure:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from doctor import config, probes, registry
+from doctor import config, probes, registry, suppressions
 from doctor.config import Settings
 from doctor.evidence.base import Evidence
 from doctor.evidence.program_run import ProgramRun
@@ -103,7 +103,8 @@ def _examine(
             trials = trial.count
     else:
         order = Patches(None, 0, lambda _: [], since).prescribe(order)
-    return _report(recording, rules, order, skipped, trials, differential, target, arguments, started)
+    report = _report(recording, rules, order, skipped, trials, differential, target, arguments, started)
+    return suppressions.applied(report, settings)
 
 
 def _known(found: probes.Found, kind: type[_E]) -> _E | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from doctor import probes, registry
+from doctor import probes, registry, suppressions
 from doctor.config import Settings
 from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_source import ArtifactSource
@@ -34,7 +34,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
     seconds = round(time.monotonic() - started, 2)
-    return Report(
+    report = Report(
         subject=_subject(source, found[ArtifactContents], seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
         findings=order,
@@ -43,6 +43,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         fine=fine,
         notes=tuple(registry.warnings),
     )
+    return suppressions.applied(report, settings)
 
 
 def _concerns(look: Rule) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field
 import doctor
 from doctor.findings import Finding, Frozen, Severity, Verdict
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 class SubjectSummary(Frozen):
@@ -53,7 +53,8 @@ class SkippedRule(Frozen):
 class Report(Frozen):
     """The outcome of one diagnosis. `findings` are ranked, most probable root cause first.
 
-    `fine` are the codes of the rules that looked and found nothing, `notes` what the user should know besides.
+    `fine` are the codes of the rules that looked and found nothing, `notes` what the user should know besides,
+    `unused_suppressions` the comments and entries of the baseline whose rule found nothing there.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -65,6 +66,7 @@ class Report(Frozen):
     skipped: tuple[SkippedRule, ...] = ()
     fine: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unused_suppressions: tuple[str, ...] = ()
 
     @property
     def active(self) -> tuple[Finding, ...]:

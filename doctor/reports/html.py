@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _VITALS = {
     "loss": "loss",
     "gradient_norm": "gradient norm",
-    "update_ratio": "update by parameter norm",
+    "update_ratio": "update ratio",
     "lr": "learning rate",
 }
 _OWN_SECTIONS = ("trace", "differential")

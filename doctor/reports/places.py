@@ -69,11 +69,19 @@ def place(report: Report, location: Location) -> Place:
     path = location.path or report.subject.target.partition(":")[0] or "unknown"
     workspace = os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR")
     root = Path(repository(os.getcwd(), workspace))
-    real = Path(os.path.realpath(path))  # GitHub shows nothing for a file that it knows by another name
+    real = Path(os.path.realpath(_given(report, path)))  # GitHub shows nothing for a file that it knows by another name
     line = location.line if location.path else None
     if real.is_relative_to(root) and real != root:
         return Place(real.relative_to(root).as_posix(), line, True)
     return Place(real.as_posix(), line, False)
+
+
+def _given(report: Report, path: str) -> str:
+    """A path of a finding from the working folder: the files of an artifact are named from the artifact's own."""
+    target = report.subject.target
+    within = os.path.join(target if os.path.isdir(target) else os.path.dirname(target), path)
+    candidates = (within, path) if report.subject.kind == "artifact" else (path, within)
+    return next((candidate for candidate in candidates if os.path.exists(candidate)), path)
 
 
 def fingerprints(report: Report) -> tuple[str, ...]:

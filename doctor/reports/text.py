@@ -201,6 +201,8 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if report.healthy:
         still = "differential" in report.evidence  # asked only of a program whose loss stands still
         words, tone = ("no fault proven, but its loss stands still", "yellow") if still else ("healthy", "green")
+        if summary.suppressed and not still:
+            words = "no error and no warning but what is suppressed"
         head = paint(f"{subject.target}: {words}", fg=tone, bold=True)
         lines.append(f"{head} · {total} rules, {summary.rules_run} ran{skipped} · {run}")
     else:
@@ -221,9 +223,19 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if subject.outcome in ("timeout", "killed"):
         lines.append(f"note: {subject.ending}; the report covers what was seen until then")
     lines += [f"note: {note}" for note in report.notes]
+    if summary.suppressed and not verbose:
+        lines.append(f"{summary.suppressed} suppressed (-v says why)")
     if verbose:
+        lines += [f"suppressed {_suppression(f)}" for f in report.findings if f.suppressed is not None]
+        lines += [f"unused suppression: {unused}" for unused in report.unused_suppressions]
         lines += [f"skipped {skip.rule}: {skip.reason}" for skip in report.skipped]
     return lines
+
+
+def _suppression(finding: Finding) -> str:
+    told = finding.suppressed or {}
+    place = f" ({finding.location})" if str(finding.location) else ""
+    return f"{finding.rule} {finding.name}{place} by {told.get('by')}: {told.get('why')}"
 
 
 def _holds(answer: dict[str, Any]) -> str:
