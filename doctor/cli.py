@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from doctor import __version__
+from doctor import __version__, output
 from doctor.errors import DoctorError
 from doctor.reports import FORMATS
 
@@ -156,6 +156,12 @@ def _is_artifact(target: str) -> bool:
 )
 @click.option("--opset", type=click.IntRange(1), help="Newest ONNX opset that the target runtime knows.")
 @click.option("--trust", is_flag=True, help="Also run what was not judged safe.")
+@click.option(
+    "--attest", type=click.Path(path_type=Path), help="Write a certificate: hashes, what was checked, verdict."
+)
+@click.option(
+    "--verify", type=click.Path(path_type=Path), help="Judge nothing: hold ARTIFACT against this certificate."
+)
 def gate(artifact: str, **options: Any) -> None:
     """Judge ARTIFACT before it ships: a file of weights, an exported program, or a Hugging Face folder.
 
@@ -165,6 +171,12 @@ def gate(artifact: str, **options: Any) -> None:
 
     Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
     """
+    if options["verify"]:
+        from doctor import certificates
+
+        against = certificates.verification(Path(artifact), options["verify"], _split(options["require"]))
+        click.echo(output.encodable("\n".join([against.headline, *(f"  {line}" for line in against.lines)])))
+        raise click.exceptions.Exit(0 if against.holds else 1)
     settings = _settings(artifact, options, at_gate=True)
     if options["show_settings"]:
         click.echo(settings.model_dump_json(by_alias=True, indent=2))
@@ -173,14 +185,19 @@ def gate(artifact: str, **options: Any) -> None:
 
 
 def _judge(target: str, settings: Settings, options: dict[str, Any]) -> None:
-    """Judge an artifact, write the report, and exit."""
+    """Judge an artifact, write the report and the certificate, and exit."""
+    from doctor import certificates
     from doctor.gate import gate as judge
 
     given = {name: options[name] for name in ("reference", "inputs", "opset", "trust") if options.get(name)}
     if options.get("timeout_s"):
         given["timeout_s"] = options["timeout_s"]
+    certificate = certificates.Writer(Path(target), options["attest"]) if options.get("attest") else None
     report = _accept(judge(target, settings, **given), settings, options)
     _write(report, {"diff": False, **options}, settings.failing_level)
+    if certificate:
+        required = (*settings.gate.require, *_split(options["require"]))
+        click.echo(certificate.write(report, settings, _not_looked(report, required), given), err=True)
     raise click.exceptions.Exit(_status(report, settings, options, settings.gate.require))
 
 
@@ -302,40 +319,15 @@ def _write(report: Report, options: dict[str, Any], failing: Severity | None) ->
     """The report to the files and the stream that the options ask for, and to GitHub's step summary."""
     from doctor import reports
 
-    formats = set()
-    for text in options["output"]:
-        format_, equals, path = text.partition("=")
-        if not equals or format_ not in FORMATS:
-            if equals and not Path(text).parent.is_dir():
-                raise DoctorError(f'no format "{format_}"', f"known: {', '.join(FORMATS)}")
-            path, format_ = text, options["format_"] or reports.format_of(text)
-        formats.add(format_)
-        _write_file(Path(path), reports.render(report, format_, failing=failing))
-    silent = options["quiet"] or (options["output"] and options["format_"])
-    if not silent:
+    formats = {output.to_file(report, text, options["format_"], failing) for text in options["output"]}
+    if not (options["quiet"] or (options["output"] and options["format_"])):
         format_ = options["format_"] or "text"
         formats.add(format_)
         colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
         text = reports.render(report, format_, colour=colour, verbose=options["verbose"], failing=failing)
-        click.echo(_encodable(text.rstrip("\n")), color=colour, err=options["diff"])
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary and "github" in formats:
-        with open(summary, "a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(reports.render(report, "markdown") + "\n")
-
-
-def _write_file(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as failure:
-        raise DoctorError(f"{path} cannot be written: {failure.strerror or failure}") from None
-
-
-def _encodable(text: str) -> str:
-    """What standard output can take: a file's name may hold bytes that are no text, a terminal may know no arrows."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+        click.echo(output.encodable(text.rstrip("\n")), color=colour, err=options["diff"])
+    if "github" in formats:
+        output.to_step_summary(report)
 
 
 def _colour_wanted() -> bool:

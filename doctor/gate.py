@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from doctor import probes, registry, suppressions
@@ -38,7 +39,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         subject=_subject(source, found[ArtifactContents], seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
         findings=order,
-        evidence={"artifact": {"format": source.format, "files": [vars(file) for file in source.files[:1000]]}},
+        evidence={"artifact": {"format": source.format, "files": _files(source, found[ArtifactContents])}},
         skipped=skipped,
         fine=fine,
         notes=tuple(registry.warnings),
@@ -49,6 +50,21 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
 def _concerns(look: Rule) -> bool:
     """Whether a look needs something of an artifact; one that needs nothing at all is no rule about artifacts."""
     return any(ArtifactSource in probes.roots(need.kind) for need in look.needs if need.required)
+
+
+def _files(source: ArtifactSource, contents: object) -> list[dict[str, Any]]:
+    """The artifact's files, and those that they refer to: shards, external data."""
+    files = [vars(file) for file in source.files]
+    known = {file.path for file in source.files}
+    if isinstance(contents, ArtifactContents):
+        referred = dict.fromkeys(tensor.file for tensor in contents.tensors if tensor.file not in known)
+        sizes = {name: Path(source.root, name) for name in referred if name}
+        files += [
+            {"path": name, "size": path.stat().st_size, "format": "data"}
+            for name, path in sizes.items()
+            if path.is_file()
+        ]
+    return files
 
 
 def _subject(source: ArtifactSource, contents: object, seconds: float) -> SubjectSummary:
