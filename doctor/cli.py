@@ -320,7 +320,7 @@ def _write(report: Report, options: dict[str, Any], failing: Severity | None) ->
     from doctor import reports
 
     formats = {output.to_file(report, text, options["format_"], failing) for text in options["output"]}
-    if not (options["quiet"] or (options["output"] and options["format_"])):
+    if not (options["quiet"] or options["format_"] in formats):  # what went to a file is not told twice
         format_ = options["format_"] or "text"
         formats.add(format_)
         colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())

@@ -72,10 +72,18 @@ def changed(settings: Settings, **changes: Any) -> Settings:
 
 
 def at_gate(settings: Settings) -> Settings:
-    """The settings with the gate's own selection and failing level in force."""
+    """The settings with the gate's policy in force: its selection, its failing level, its limits of size and format."""
     policy = settings.gate
+    rules = {code: dict(values) for code, values in settings.rules.items()}
+    asked = list(settings.extend_select)
+    for code, limit, value in (("FIL007", "max_bytes", policy.max_size), ("FIL008", "formats", policy.formats)):
+        if value:
+            rules.setdefault(code, {})[limit] = value
+            asked.append(code)  # what the policy asks for is looked at whatever else is selected
     return changed(
         settings,
+        rules=rules,
+        extend_select=tuple(asked),
         select=policy.select or None,
         ignore={**settings.ignore, **policy.ignore},
         fail_on=policy.fail_on,

@@ -18,12 +18,12 @@ _LONGEST_SUMMARY = 1_000_000  # bytes; GitHub drops a step's summary of more tha
 
 
 def to_file(report: Report, asked: str, format_: str | None, failing: Severity | None) -> str:
-    """Write the report where `[FORMAT=]PATH` asks; without a format, `format_` or the suffix decides. The format."""
+    """Write the report where `[FORMAT=]PATH` asks; without a format, `format_of` decides. Gives the format."""
     named, equals, path = asked.partition("=")
     if not equals or named not in FORMATS:
         if equals and named.isidentifier() and not Path(asked).parent.joinpath(named).exists():
             raise DoctorError(f'no format "{named}"', f"known: {', '.join(FORMATS)}")
-        named, path = format_ or format_of(asked), asked
+        named, path = format_of(asked, format_), asked
     write(Path(path), render(report, named, failing=failing))
     return named
 

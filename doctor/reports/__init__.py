@@ -10,12 +10,24 @@ if TYPE_CHECKING:
     from doctor.report import Report
 
 FORMATS = ("text", "concise", "json", "sarif", "junit", "github", "gitlab", "markdown", "html")
-SUFFIXES = {".json": "json", ".txt": "text", ".sarif": "sarif", ".xml": "junit", ".md": "markdown", ".html": "html"}
+# What a file's name asks for; several formats share a suffix, and the first is meant where none was named.
+SUFFIXES = {
+    ".json": ("json", "sarif", "gitlab"),
+    ".sarif": ("sarif",),
+    ".xml": ("junit",),
+    ".md": ("markdown",),
+    ".html": ("html",),
+    ".htm": ("html",),
+    ".txt": ("text", "concise", "github"),
+}
 
 
-def format_of(path: str) -> str:
-    """The format that a file's name asks for; text when it asks for none."""
-    return next((format_ for suffix, format_ in SUFFIXES.items() if path.lower().endswith(suffix)), "text")
+def format_of(path: str, wanted: str | None = None) -> str:
+    """The format of a file: `wanted` where the name does not speak against it, else what the name asks for."""
+    fitting = next((formats for suffix, formats in SUFFIXES.items() if path.lower().endswith(suffix)), None)
+    if fitting is None:
+        return wanted or "text"
+    return wanted if wanted in fitting else fitting[0]
 
 
 def render(
