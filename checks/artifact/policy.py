@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -16,11 +17,14 @@ class SizeLimits(Limits):
 
 
 @check("FIL007", "oversized-artifact", Severity.ERROR, faq="deployment/model file/incorrect")
-def oversized_artifact(source: ArtifactSource, limits: SizeLimits) -> Iterator[Finding]:
+def oversized_artifact(
+    source: ArtifactSource, contents: ArtifactContents | None, limits: SizeLimits
+) -> Iterator[Finding]:
     """The artifact is larger than the policy of the project allows.
 
     ## What it measures
-    The bytes of all files of the artifact together, against `max-size` of `[tool.doctor.gate]`. Without it, nothing.
+    The bytes of all files of the artifact together, and of the tensors that lie in further files (shards, external
+    data of ONNX), against `max-size` of `[tool.doctor.gate]`. Without it, nothing.
     ## Why it hurts
     The image, the memory or the download of the deployment was laid out for a smaller one: it fails there, or is slow.
     ## Example
@@ -36,15 +40,24 @@ def oversized_artifact(source: ArtifactSource, limits: SizeLimits) -> Iterator[F
     ## References
     `[tool.doctor.gate]` in the doctor's documentation, docs/ci.md.
     """
-    if limits.max_bytes is not None and source.size > limits.max_bytes:
+    size = source.size + _elsewhere(source, contents)
+    if limits.max_bytes is not None and size > limits.max_bytes:
         largest = max(source.files, key=lambda file: file.size)
         yield Finding(
-            message=f"{_megabytes(source.size)} in all, and the policy allows {_megabytes(limits.max_bytes)}",
+            message=f"{_megabytes(size)} in all, and the policy allows {_megabytes(limits.max_bytes)}",
             location=Location(path=largest.path),
-            measured={"size": Measure(value=source.size, threshold=limits.max_bytes, unit="bytes")},
+            measured={"size": Measure(value=size, threshold=limits.max_bytes, unit="bytes")},
             remedy="leave out what is not deployed (optimizer states, a second copy of the weights), "
             "store the weights in fewer bits, or raise max-size in [tool.doctor.gate]",
         )
+
+
+def _elsewhere(source: ArtifactSource, contents: ArtifactContents | None) -> int:
+    """Bytes of the tensors in files that the artifact's own files refer to."""
+    own = {file.path for file in source.files}
+    tensors = contents.tensors if contents is not None else ()
+    spans = {(tensor.file, tensor.offset, tensor.nbytes) for tensor in tensors if tensor.file not in own}
+    return sum(nbytes for _, _, nbytes in spans)
 
 
 class FormatLimits(Limits):

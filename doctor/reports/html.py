@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,7 +13,7 @@ from doctor.findings import Finding, Severity
 from doctor.report import Report
 from doctor.reports import charts
 from doctor.reports import json as json_report
-from doctor.reports.places import named, place, printable, proof
+from doctor.reports.places import named, place, printable, proof, source_line
 from doctor.reports.text import patch_line
 
 if TYPE_CHECKING:
@@ -76,10 +75,10 @@ def _where(report: Report, finding: Finding) -> str:
 def _source(finding: Finding) -> list[tuple[int, str, bool]]:
     """The line of the finding between its neighbours: number, text, whether it is the one."""
     path, line = finding.location.path, finding.location.line
-    if not path or not line or not linecache.getline(path, line).strip():
+    if not line or not source_line(path, line).strip():
         return []
     numbers = range(max(1, line - 2), line + 3)
-    return [(number, linecache.getline(path, number).rstrip("\r\n"), number == line) for number in numbers]
+    return [(number, source_line(path, number), number == line) for number in numbers]
 
 
 def _curves(finding: Finding) -> Markup:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import linecache
 import re
 from collections import Counter
 
 from doctor.findings import Finding, Severity, Verdict
 from doctor.report import Report
-from doctor.reports.places import named, one_line, place, printable, proof
+from doctor.reports.places import named, one_line, place, printable, proof, source_line
 from doctor.reports.text import sparkline
 
 _MARKS = {Severity.ERROR: "🔴 error", Severity.WARNING: "🟠 warning", Severity.INFO: "🔵 info"}
@@ -89,8 +88,7 @@ def _row(report: Report, finding: Finding) -> str:
 
 def _block(report: Report, finding: Finding) -> str:
     lines = [f"<details><summary><b>{finding.rule}</b> {html.escape(finding.name)}: cure and proof</summary>", ""]
-    path, line = finding.location.path, finding.location.line
-    source = linecache.getline(path, line).strip() if path and line else ""
+    source = source_line(finding.location.path, finding.location.line).strip()
     if source:
         lines += [_fence(source, "python"), ""]
     lines.append(f"- **fact** {escaped(finding.message)}")

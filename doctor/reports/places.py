@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 from collections import Counter
@@ -48,7 +49,11 @@ class Place:
     @property
     def uri(self) -> str:
         """The path as a URI reference, or an absolute URI for a file elsewhere."""
-        quoted = quote(os.fsencode(self.path), safe="/~!$&'()*,;=@+")
+        try:
+            name = os.fsencode(self.path)
+        except UnicodeEncodeError:  # no name that a file can have
+            name = printable(self.path).encode()
+        quoted = quote(name, safe="/~!$&'()*,;=@+")
         return quoted if self.inside else f"file://{'' if quoted.startswith('/') else '/'}{quoted}"
 
 
@@ -69,11 +74,27 @@ def place(report: Report, location: Location) -> Place:
     path = location.path or report.subject.target.partition(":")[0] or "unknown"
     workspace = os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR")
     root = Path(repository(os.getcwd(), workspace))
-    real = Path(os.path.realpath(_given(report, path)))  # GitHub shows nothing for a file that it knows by another name
+    real = Path(_real(_given(report, path)))
     line = location.line if location.path else None
     if real.is_relative_to(root) and real != root:
         return Place(real.relative_to(root).as_posix(), line, True)
     return Place(real.as_posix(), line, False)
+
+
+def _real(path: str) -> str:
+    """The path without links: GitHub shows nothing for a file that it knows by another name."""
+    try:
+        return os.path.realpath(path)
+    except (ValueError, OSError):  # a hostile artifact may name what no file can be called
+        return os.path.abspath(path)
+
+
+def source_line(path: str | None, line: int | None) -> str:
+    """One line of a source file, without its end; empty where there is none."""
+    try:
+        return linecache.getline(path, line).rstrip("\r\n") if path and line else ""
+    except (ValueError, OSError):
+        return ""
 
 
 def _given(report: Report, path: str) -> str:

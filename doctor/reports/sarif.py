@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import linecache
 from typing import Any
 
 from doctor import catalogue, registry
 from doctor.findings import Finding, Location, Severity
 from doctor.registry import Rule
 from doctor.report import Report
-from doctor.reports.places import fingerprints, named, place, printable, proof
+from doctor.reports.places import fingerprints, named, place, printable, proof, source_line
 
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 _PROBLEMS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "recommendation"}
@@ -133,7 +132,7 @@ def _location(report: Report, location: Location) -> dict[str, Any]:
 def _region(location: Location, line: int | None) -> dict[str, int]:
     if line is None or line < 1:
         return {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1}
-    text = linecache.getline(location.path or "", line).rstrip()
+    text = source_line(location.path, line).rstrip()
     start = len(text) - len(text.lstrip()) + 1
     return {"startLine": line, "startColumn": start, "endLine": line, "endColumn": max(len(text) + 1, start)}
 

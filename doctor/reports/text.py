@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import math
 import textwrap
 from collections import Counter
@@ -13,6 +12,7 @@ import click
 
 from doctor.findings import Effect, Finding, Patch, Severity, Verdict
 from doctor.report import Report
+from doctor.reports.places import source_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
@@ -84,7 +84,7 @@ def _source(finding: Finding, paint: _Painter) -> list[str]:
         return []
     rows = []
     for number in (line - 1, line, line + 1):
-        text = linecache.getline(path, number).rstrip()
+        text = source_line(path, number).rstrip()
         if text:
             here = number == line
             rows.append(paint(f"  {number:>5} {'>' if here else '|'} {text}", bold=here))
