@@ -46,7 +46,7 @@ def comments(path: str, source: str) -> Iterator[Comment]:
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
-                if found := _COMMENT.match(token.string):
+                if found := _COMMENT.search(token.string):
                     waiting.append((token.start[0], found))
             elif token.type in (tokenize.NEWLINE, tokenize.ENDMARKER) or (token.type == tokenize.NL and not first):
                 last = token.start[0]
