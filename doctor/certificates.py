@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doctor import attestation, output
+from doctor import attestation, output, requirement
 from doctor.attestation import Certificate
 from doctor.config import Settings
 from doctor.errors import DoctorError
@@ -68,8 +68,8 @@ def verification(target: Path, certificate: Path, required: tuple[str, ...]) -> 
     """
     found = attestation.load(certificate)
     against = attestation.verify(found, target, certificate)
-    against += [f"required rule {rule} had not looked" for rule in required if rule not in found.predicate.looked]
     judged = found.predicate
+    against += requirement.not_looked(required, judged.looked, {skip.rule: skip.reason for skip in judged.skipped})
     headline = (
         f"{target}: {'not verified' if against else 'verified'}; judged {judged.time:%Y-%m-%d %H:%M} UTC "
         f"by doctor {judged.versions.get('doctor', '?')}, {len(judged.looked)} rules looked"

@@ -345,21 +345,11 @@ def _status(report: Report, settings: Settings, options: dict[str, Any], demande
 
 
 def _not_looked(report: Report, required: tuple[str, ...]) -> list[str]:
-    """A line for each required rule that did not look. A prefix or family asks only for the rules that were to look."""
-    if not required:
-        return []
-    from doctor import registry
+    from doctor import requirement
 
-    known = registry.load()
     skipped = {skip.rule: skip.reason for skip in report.skipped}
-    looked = {*report.fine, *(finding.rule for finding in report.findings)} - skipped.keys()
-    lines = []
-    for rule in registry.select(known, required, ()):
-        if rule.code in skipped:
-            lines.append(f"required rule {rule.code} was skipped: {skipped[rule.code]}")
-        elif rule.code not in looked and {rule.code, rule.name} & {*required}:
-            lines.append(f"required rule {rule.code} did not look: not selected, or not about such a subject")
-    return lines
+    looked = {*report.fine, *(finding.rule for finding in report.findings)}
+    return requirement.not_looked(required, looked, skipped)
 
 
 @main.command()
