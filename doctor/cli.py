@@ -192,6 +192,8 @@ def _judge(target: str, settings: Settings, options: dict[str, Any]) -> None:
     given = {name: options[name] for name in ("reference", "inputs", "opset", "trust") if options.get(name)}
     if options.get("timeout_s"):
         given["timeout_s"] = options["timeout_s"]
+    if settings.gate.tolerance:
+        given["tolerance"] = tuple(settings.gate.tolerance.items())
     certificate = certificates.Writer(Path(target), options["attest"]) if options.get("attest") else None
     report = _accept(judge(target, settings, **given), settings, options)
     _write(report, {"diff": False, **options}, settings.failing_level)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from doctor.errors import DoctorError
 from doctor.findings import Severity
-from doctor.policy import FailOn, GatePolicy, Tolerance
+from doctor.policy import FailOn, GatePolicy
 
 
 class Settings(BaseModel):
@@ -133,7 +133,7 @@ def _explained(failure: ValidationError, where: str) -> DoctorError:
     first = failure.errors()[0]
     *tables, key = (str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = [name.replace("_", "-") for name in _known_keys(tables)]
+        known = [name.replace("_", "-") for name in (GatePolicy if tables else Settings).model_fields]
         near = get_close_matches(key, known, n=1)
         return DoctorError(
             f'{where} [{".".join(("tool.doctor", *tables))}]: unknown key "{key}"'
@@ -141,9 +141,3 @@ def _explained(failure: ValidationError, where: str) -> DoctorError:
             f"known: {', '.join(known)}",
         )
     return DoctorError(f"{where}: {'.'.join((*tables, key))}: {first['msg'].removeprefix('Value error, ')}")
-
-
-def _known_keys(tables: list[str]) -> list[str]:
-    if tables[:1] != ["gate"]:
-        return list(Settings.model_fields)
-    return list(Tolerance.model_fields if len(tables) > 1 else GatePolicy.model_fields)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
 FailOn = Literal["error", "warning", "info", "never"]
-Precision = Literal["float64", "float32", "float16", "bfloat16", "float8", "int8", "int4"]
+Precision = Literal["float64", "float32", "float16", "bfloat16", "int8", "int4"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -26,37 +26,23 @@ def _bytes(value: Any) -> Any:
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
-    )
-
-
-class Tolerance(_Table):
-    """How far an artifact's outputs may be from the reference's; None leaves the rule's own default.
-
-    An element passes when |a - b| <= atol * std(b) + rtol * |b|; `scaled` bounds max |a - b| / std(b), and `agreement`
-    is the share of the samples whose decision (argmax) must be the same.
-    """
-
-    rtol: float | None = Field(default=None, ge=0)
-    atol: float | None = Field(default=None, ge=0)
-    scaled: float | None = Field(default=None, ge=0)
-    agreement: float | None = Field(default=None, ge=0, le=1)
-
-
-class GatePolicy(_Table):
+class GatePolicy(BaseModel):
     """What an artifact must be like to pass; what is None or empty asks for nothing.
 
     `fail_on`, `select` and `ignore` replace those of `[tool.doctor]` at the gate. `require` are rules that must have
-    looked. `tolerance` goes by the lowest precision on either side. `max_size` bounds the bytes of all files together
+    looked. `tolerance` is the largest error of an output that passes, as a share of the output's standard deviation, by
+    the lowest precision on either side; precisions that it does not name keep the gate's own. `max_size` bounds the bytes of all files together
     ("2 GiB"), `formats` are the formats that may pass (as `doctor gate` names them: `safetensors`, `onnx`, ...).
     """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+    )
 
     fail_on: FailOn | None = None
     select: tuple[str, ...] = ()
     ignore: dict[str, str] = Field(default_factory=dict)
     require: tuple[str, ...] = ()
-    tolerance: dict[Precision, Tolerance] = Field(default_factory=dict)
+    tolerance: dict[Precision, PositiveFloat] = Field(default_factory=dict)
     max_size: Bytes | None = None
     formats: tuple[str, ...] = ()

@@ -41,7 +41,8 @@ class ArtifactSource(Given):
 
     `path` is what the user gave; `root` the real, absolute folder that nothing of the artifact may leave. `files` are
     relative to it, the one that was named first. `reference` is `module.py:factory` or `package.module:factory`.
-    `trust` allows to run what was not judged safe. `opset` is the newest that the target runtime knows.
+    `trust` allows to run what was not judged safe. `opset` is the newest that the target runtime knows,
+    `tolerance` the policy's largest error by precision, as a share of the output's standard deviation.
     """
 
     path: str
@@ -52,6 +53,7 @@ class ArtifactSource(Given):
     inputs: str | None = None
     trust: bool = False
     opset: int | None = None
+    tolerance: tuple[tuple[str, float], ...] = ()
     timeout_s: float = 120.0
     memory_mb: int = 8192
 

@@ -124,7 +124,8 @@ def _curve(one: Series, points: list[tuple[float, float | None]], x: Axis, y: Ax
         if value is not None:
             stretch.append(f"{x.at(position):.1f},{y.at(value):.1f}")
         elif stretch:
-            parts.append(f'<polyline class="curve {one.look}" points="{" ".join(stretch)}"/>')
+            drawn = stretch if len(stretch) > 1 else stretch * 2  # round caps make a dot of a single point
+            parts.append(f'<polyline class="curve {one.look}" points="{" ".join(drawn)}"/>')
             stretch = []
     broken = [position for position, value in points if value is None]
     if broken:

@@ -39,7 +39,12 @@ def render(report: Report) -> str:
         suppressed=[finding for finding in report.findings if finding.suppressed is not None],
         vitals=_vitals(report.evidence.get("trace") or ()),
         differential=report.evidence.get("differential"),
-        tables={name: _table(value) for name, value in report.evidence.items() if name not in _OWN_SECTIONS},
+        tables=[
+            table
+            for name, value in report.evidence.items()
+            if name not in _OWN_SECTIONS
+            for table in _tables(name, value)
+        ],
         skipped=_skipped(report),
         embedded=_embedded(report),
         where=lambda finding: _where(report, finding),
@@ -99,18 +104,28 @@ def _vitals(trace: Sequence[Mapping[str, Any]]) -> list[tuple[str, Markup]]:
     return drawn
 
 
-def _table(value: Any) -> tuple[list[str], list[list[Any]], int]:
-    """Evidence as a table: heads, rows, and how many rows are left out."""
+Table = tuple[str, list[str], list[list[Any]], int]  # title, heads, rows, how many rows are left out
+
+
+def _tables(title: str, value: Any) -> list[Table]:
+    """Evidence as tables: what a record holds in one, and each of its lists of records in one of its own."""
     if isinstance(value, Mapping):
-        rows: list[list[Any]] = [[key, inner] for key, inner in value.items()]
-        return [], rows[:_MOST_ROWS], max(0, len(rows) - _MOST_ROWS)
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        if all(isinstance(row, Mapping) for row in value):
-            heads = list(dict.fromkeys(key for row in value[:_MOST_ROWS] for key in row))
-            rows = [[row.get(head, "") for head in heads] for row in value[:_MOST_ROWS]]
-            return heads, rows, max(0, len(value) - _MOST_ROWS)
-        return [], [[row] for row in value[:_MOST_ROWS]], max(0, len(value) - _MOST_ROWS)
-    return [], [[value]], 0
+        inner = {key: one for key, one in value.items() if _is_records(one)}
+        plain = [[str(key).replace("_", " "), one] for key, one in value.items() if key not in inner]
+        own: list[Table] = [(title, [], plain[:_MOST_ROWS], max(0, len(plain) - _MOST_ROWS))] if plain else []
+        return [*own, *(table for key, one in inner.items() for table in _tables(f"{title}: {key}", one))]
+    if _is_records(value):
+        heads = list(dict.fromkeys(key for row in value[:_MOST_ROWS] for key in row))
+        rows = [[row.get(head, "") for head in heads] for row in value[:_MOST_ROWS]]
+        return [(title, heads, rows, max(0, len(value) - _MOST_ROWS))]
+    listed = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return [(title, [], [[one] for one in listed[:_MOST_ROWS]], max(0, len(listed) - _MOST_ROWS))]
+
+
+def _is_records(value: Any) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        return False
+    return all(isinstance(row, Mapping) for row in value)
 
 
 def _skipped(report: Report) -> list[tuple[str, list[str]]]:

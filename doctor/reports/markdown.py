@@ -110,7 +110,9 @@ def _block(report: Report, finding: Finding) -> str:
             lines.append(f"- **see** {_code(near.location)}: {escaped(near.message)}")
     if finding.patch is not None and finding.patch.proven:
         lines += ["", _fence(finding.patch.diff, "diff")]
-    return "\n".join([*lines, "", f"Silence: `# doctor: ignore[{finding.rule}] reason`", "", "</details>"])
+    if source:
+        lines += ["", f"Silence: `# doctor: ignore[{finding.rule}] reason`"]
+    return "\n".join([*lines, "", "</details>"])
 
 
 def _minor(minor: list[Finding]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import click
 
 from doctor.findings import Effect, Finding, Patch, Severity, Verdict
 from doctor.report import Report
-from doctor.reports.places import source_line
+from doctor.reports.places import one_line, printable, source_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
@@ -40,17 +41,24 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False, width
         lines += [f"  {f.rule} {f.name}: {_short(f.message, width)}{_why(f)}" for f in minor]
         lines.append("")
     lines += _closing(report, paint, verbose)
-    return "\n".join(lines) + "\n"
+    return "\n".join(_harmless(line, colour) for line in lines) + "\n"
+
+
+def _harmless(line: str, colour: bool) -> str:
+    """One line without what would steer a terminal, but for our own colours: names in a file may hold anything."""
+    line = re.sub(r"[\r\n\v\f]+", " ", line)
+    parts = re.split(r"(\x1b\[[0-9;]*m)", line) if colour else [line]
+    return "".join(part if position % 2 else printable(part) for position, part in enumerate(parts))
 
 
 def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> list[str]:
     head = f"{finding.level}[{finding.rule}] {finding.name}"
-    mark = _mark(finding)
+    mark = "" if report.subject.kind == "artifact" and finding.verdict is Verdict.UNTESTED else _mark(finding)
     gap = " " * max(2, width - len(head) - len(mark))
     tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
-    lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + gap + paint(mark, fg=tone)]
+    lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + (gap + paint(mark, fg=tone) if mark else "")]
     if str(finding.location):
-        lines.append(f"  --> {finding.location}")
+        lines.append(f"  --> {one_line(finding.location)}")
         lines += _source(finding, paint)
     lines += _row("fact", finding.message, width)
     if finding.remedy:
