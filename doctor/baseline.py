@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 from datetime import date
@@ -15,13 +16,19 @@ from doctor.errors import DoctorError
 from doctor.findings import Finding, Severity
 from doctor.report import Report
 
+PINNED = frozenset({"unsafe-pickle", "path-traversal"})  # faults that are accepted of this very file only
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Accepted(_Record):
-    """One accepted finding. `expires` is the last day on which it is; None is for good."""
+    """One accepted finding.
+
+    `expires` is the last day on which it is; None is for good. `sha256` is that of the file, where the finding is about
+    what an attacker could have put there: another content of the same file was never looked at, and is not accepted.
+    """
 
     fingerprint: str
     rule: str
@@ -32,6 +39,7 @@ class Accepted(_Record):
     by: str = ""
     added: date
     expires: date | None = None
+    sha256: str | None = None
 
     def expired(self, today: date) -> bool:
         """Whether its time is over."""
@@ -104,11 +112,11 @@ def renewed(
         entry = next((entry for entry in waiting if entry.fingerprint == finding.fingerprint), None)
         if entry is not None:
             waiting.remove(entry)
-        entries.append(entry or _accepted(finding, reason, expires, today))
+        entries.append(entry or _accepted(report, finding, reason, expires, today))
     return Baseline(accepted=(*entries, *(entry for entry in waiting if entry.rule not in looked)))
 
 
-def _accepted(finding: Finding, reason: str, expires: date | None, today: date) -> Accepted:
+def _accepted(report: Report, finding: Finding, reason: str, expires: date | None, today: date) -> Accepted:
     return Accepted(
         fingerprint=finding.fingerprint,
         rule=finding.rule,
@@ -119,7 +127,17 @@ def _accepted(finding: Finding, reason: str, expires: date | None, today: date) 
         by=who(),
         added=today,
         expires=expires,
+        sha256=content(report, finding) if PINNED & {*finding.faults} else None,
     )
+
+
+def content(report: Report, finding: Finding) -> str | None:
+    """The SHA-256 of the file that the finding names; None where there is none to read."""
+    try:
+        with open(report.path_of(finding.location), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 def who() -> str:

@@ -126,8 +126,11 @@ def check(recording: Recording, rules: Iterable[Rule], settings: Settings) -> tu
 
 
 def _rules(settings: Settings) -> tuple[Rule, ...]:
+    """The selected rules that concern a program: what looks at nothing of it has not found it fine."""
+    probes.load()
     chosen = (*settings.select, *settings.extend_select) if settings.select else ()
-    return registry.select(registry.load(), chosen, settings.ignore)
+    selected = registry.select(registry.load(), chosen, settings.ignore)
+    return tuple(rule for rule in selected if rule.looks_at((Recording,)))
 
 
 def _report(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pydantic import Field
 
 import doctor
-from doctor.findings import Finding, Frozen, Severity, Verdict
+from doctor.findings import Finding, Frozen, Location, Severity, Verdict
 
 SCHEMA_VERSION = "1.2"
 
@@ -89,6 +90,18 @@ class Report(Frozen):
         """The active findings that this one caused."""
         index = self.findings.index(cause)
         return tuple(finding for finding in self.active if finding.caused_by == index)
+
+    def path_of(self, location: Location) -> str:
+        """The file that a location names, from the working folder; without one, that of the subject.
+
+        Files of an artifact are named from the artifact's own folder.
+        """
+        target = self.subject.target
+        if not location.path:
+            return target.partition(":")[0] or "unknown"
+        within = os.path.join(target if os.path.isdir(target) else os.path.dirname(target), location.path)
+        paths = (within, location.path) if self.subject.kind == "artifact" else (location.path, within)
+        return next((path for path in paths if os.path.exists(path)), location.path)
 
     @property
     def healthy(self) -> bool:

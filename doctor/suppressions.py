@@ -101,6 +101,8 @@ def with_baseline(report: Report, known: Baseline | None, today: date | None = N
             waiting.remove(entry)
             if entry.expired(today):
                 notes.append(f"accepted until {entry.expires}, and fails again: {entry.told}; it was: {entry.reason}")
+            elif entry.sha256 and entry.sha256 != baseline.content(report, finding):
+                notes.append(f"accepted of another content of {finding.location.path}, and fails again: {entry.told}")
             elif finding.suppressed is None:
                 finding = finding.revised(suppressed={"by": "baseline", "why": entry.why})
         findings.append(finding)

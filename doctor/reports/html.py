@@ -137,6 +137,15 @@ def _skipped(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def _embedded(report: Report) -> Markup:
-    """The JSON report without its evidence, so written that nothing in it can end the element that holds it."""
-    text = json_report.render(report.model_copy(update={"evidence": {}}))
+    """The JSON report, so written that nothing in it can end the element that holds it.
+
+    Without the evidence and the curves, which are drawn: a page is to be mailed.
+    """
+    lean = tuple(
+        finding.revised(effect=finding.effect.model_copy(update={"control_curve": (), "treated_curve": ()}))
+        if finding.effect
+        else finding
+        for finding in report.findings
+    )
+    text = json_report.render(report.model_copy(update={"evidence": {}, "findings": lean}), indent=None)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

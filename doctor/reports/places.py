@@ -71,10 +71,9 @@ def repository(folder: str, workspace: str | None) -> str:
 
 def place(report: Report, location: Location) -> Place:
     """The file that this location names; without one, the file of the report's subject."""
-    path = location.path or report.subject.target.partition(":")[0] or "unknown"
     workspace = os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR")
     root = Path(repository(os.getcwd(), workspace))
-    real = Path(_real(_given(report, path)))
+    real = Path(_real(report.path_of(location)))
     line = location.line if location.path else None
     if real.is_relative_to(root) and real != root:
         return Place(real.relative_to(root).as_posix(), line, True)
@@ -92,17 +91,10 @@ def _real(path: str) -> str:
 def source_line(path: str | None, line: int | None) -> str:
     """One line of a source file, without its end; empty where there is none."""
     try:
-        return linecache.getline(path, line).rstrip("\r\n") if path and line else ""
+        # by its absolute path: under a relative one another folder's file may be remembered
+        return linecache.getline(os.path.abspath(path), line).rstrip("\r\n") if path and line else ""
     except (ValueError, OSError):
         return ""
-
-
-def _given(report: Report, path: str) -> str:
-    """A path of a finding from the working folder: the files of an artifact are named from the artifact's own."""
-    target = report.subject.target
-    within = os.path.join(target if os.path.isdir(target) else os.path.dirname(target), path)
-    candidates = (within, path) if report.subject.kind == "artifact" else (path, within)
-    return next((candidate for candidate in candidates if os.path.exists(candidate)), path)
 
 
 def fingerprints(report: Report) -> tuple[str, ...]:

@@ -153,6 +153,19 @@ def test_no_baseline_is_one_clear_line(tmp_path):
         baseline.load(tmp_path / "none.json")
 
 
+def test_what_is_unsafe_is_accepted_of_this_very_file_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pt").write_bytes(b"known")
+    unsafe = finding(rule="FIL002", name="unsafe-pickle", faults=("unsafe-pickle",), location=Location(path="net.pt"))
+    report = report_of(unsafe)
+    known = baseline.renewed(Baseline(), report, Severity.ERROR, "our own", None, TODAY)
+    assert suppressions.with_baseline(report, known, TODAY).findings[0].suppressed
+    (tmp_path / "net.pt").write_bytes(b"other")
+    again = suppressions.with_baseline(report, known, TODAY)
+    assert again.fails(Severity.ERROR)
+    assert "another content of net.pt" in again.notes[0]
+
+
 def test_the_baseline_from_the_shell(tmp_path, monkeypatch):
     import numpy
     from safetensors.numpy import save_file

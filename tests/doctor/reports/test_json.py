@@ -4,6 +4,7 @@ import json
 
 import jsonschema
 
+from doctor import registry
 from doctor.reports import json as json_report
 
 SCHEMA = json.loads(json_report.schema())
@@ -30,3 +31,9 @@ def test_what_a_reader_of_the_first_version_used_is_still_there(diagnosed):
         one | {"suppressed", "related", "evidence_ref", "verdict", "effect", "caused_by"}
         <= document["findings"][0].keys()
     )
+
+
+def test_a_rule_about_other_subjects_is_not_reported_as_fine(diagnosed, judged):
+    rules = registry.load()
+    assert not {rules[code].family for code in diagnosed.fine} & {"artifact", "io_contract"}
+    assert {rules[code].family for code in judged.fine} <= {"artifact", "io_contract", "parameters", "data"}
