@@ -38,9 +38,9 @@ def read(source: ArtifactSource) -> Found:
     """Read all files; what cannot be read is a problem of the file, never an error of ours."""
     found = Found()
     root = Path(source.root)
-    for file in source.files:
+    for index, file in enumerate(source.files):
         path = root / file.path
-        expected = sniffing.EXPECTED.get(path.suffix.lower(), ())
+        expected = sniffing.expected(path, alone=source.format not in ("huggingface", "sharded") and index == 0)
         if expected and file.format not in expected:
             what = sniffing.told(path) if file.format == "unknown" else f"of the format {file.format}"
             label = "truncated-file" if file.size == 0 else "corrupt-file"
@@ -51,6 +51,8 @@ def read(source: ArtifactSource) -> Found:
                 reader(path, file.path, found)
             except OSError as failure:
                 found.problems.append(Problem("corrupt-file", f"it cannot be read ({failure.strerror})", file.path))
+    if isinstance(folders.json_file(root / "adapter_config.json"), dict):
+        found.facts["adapter_config"] = True
     if source.format in ("huggingface", "sharded"):
         folders.read_folder(source, found)
     return found
