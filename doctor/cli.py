@@ -327,7 +327,8 @@ def _write(report: Report, options: dict[str, Any], failing: Severity | None) ->
         formats.add(format_)
         colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
         text = reports.render(report, format_, colour=colour, verbose=options["verbose"], failing=failing)
-        click.echo(output.encodable(text.rstrip("\n")), color=colour, err=options["diff"])
+        if text.strip():
+            click.echo(output.encodable(text.rstrip("\n")), color=colour, err=options["diff"])
     if "github" in formats:
         output.to_step_summary(report)
 
