@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from doctor import __version__
+from doctor import __version__, output
 from doctor.errors import DoctorError
+from doctor.reports import FORMATS
 
 if TYPE_CHECKING:
     from doctor.config import Settings
+    from doctor.findings import Severity
     from doctor.registry import Rule
     from doctor.report import Report
-
-_SUFFIXES = {".json": "json", ".txt": "text"}
 
 
 class _Doctor(click.Group):
@@ -59,6 +59,7 @@ def main() -> None:
     \b
     doctor diagnose train.py                  run the script as it is, and examine what it does
     doctor diagnose train.py -- --epochs 3    with its own arguments
+    doctor gate model.onnx                    judge an exported artifact before it ships
     doctor rules                              what is looked for
     doctor explain OPT003                     one rule, in full
     """
@@ -78,7 +79,7 @@ def main() -> None:
 @click.option("--confirm-seeds", type=click.IntRange(1), help="Seeds of each trial (default 2).")
 @click.option("--confirm-steps", type=click.IntRange(4), help="Steps of each arm (default: as many as observed).")
 @click.option("--jobs", type=click.IntRange(1), help="Arms at once (default: number of cores).")
-@click.option("--format", "format_", type=click.Choice(["text", "concise", "json"]), help="Form of the report.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Form of the report.")
 @click.option("--output", multiple=True, metavar="[FORMAT=]PATH", help="Write the report there; form by suffix.")
 @click.option(
     "--diff",
@@ -91,6 +92,10 @@ def main() -> None:
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), help="Level that exits 1.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever is found.")
 @click.option("--require", multiple=True, metavar="RULES", help="Fail when one of these rules could not look.")
+@click.option("--baseline", type=click.Path(), metavar="FILE", help="Findings that were accepted, and until when.")
+@click.option("--write-baseline", type=click.Path(path_type=Path), help="Accept what fails now, and write it there.")
+@click.option("--reason", metavar="TEXT", help="With --write-baseline: why it is accepted.")
+@click.option("--expires", type=click.DateTime(["%Y-%m-%d"]), help="With --write-baseline: its last day.")
 @click.option("--config", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option("--isolated", is_flag=True, help="Ignore configuration files.")
 @click.option("--show-settings", is_flag=True, help="Print the settings in force, and stop.")
@@ -100,7 +105,7 @@ def main() -> None:
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the files asked for.")
 @click.option("--debug", is_flag=True, help="Show tracebacks of the doctor's own.")
 def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
-    """Examine TARGET: a training script, module.py:case, or a recording.
+    """Examine TARGET: a training script, module.py:case, a recording, or an exported artifact (see doctor gate).
 
     The script runs unchanged in a child process until the step budget is spent; what it writes goes to a scratch
     folder. Each finding with a cure is then put on trial: the same program with and without the cure. Arguments of the
@@ -115,20 +120,106 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     from doctor.progress import BarProgress, SilentProgress
 
     _consistent(target, options)
-    settings = _settings(target, options)
+    at_gate = _is_artifact(target)
+    settings = _settings(target, options, at_gate)
     if options["show_settings"]:
         click.echo(settings.model_dump_json(by_alias=True, indent=2))
         return
+    if at_gate:
+        _judge(target, settings, options)
     show = not options["no_progress"] and not options["quiet"] and sys.stderr.isatty()
     progress = BarProgress() if show else SilentProgress()
     try:
         report = diagnose_target(target, arguments, settings, progress=progress, record=options["record"])
     finally:
         progress.finish()
-    _write(report, options)
+    report = _accept(report, settings, options)
+    _write(report, options, settings.failing_level)
     if options["diff"] or options["fix"]:
         _patch(report, options)
     raise click.exceptions.Exit(_status(report, settings, options))
+
+
+def _is_artifact(target: str) -> bool:
+    if target.partition(":")[0].endswith((".py", ".evidence")):
+        return False
+    from doctor.subjects.artifact import is_artifact
+
+    return is_artifact(target)
+
+
+@main.command()
+@click.argument("artifact")
+@click.option("--reference", metavar="MODULE:FACTORY", help="What makes the model: net.py:build, or package.net:build.")
+@click.option(
+    "--inputs", type=click.Path(), help="Sample inputs (npz, pt, json, parquet) for the comparison of outputs."
+)
+@click.option("--opset", type=click.IntRange(1), help="Newest ONNX opset that the target runtime knows.")
+@click.option("--trust", is_flag=True, help="Also run what was not judged safe.")
+@click.option(
+    "--attest", type=click.Path(path_type=Path), help="Write a certificate: hashes, what was checked, verdict."
+)
+@click.option(
+    "--verify", type=click.Path(path_type=Path), help="Judge nothing: hold ARTIFACT against this certificate."
+)
+def gate(artifact: str, **options: Any) -> None:
+    """Judge ARTIFACT before it ships: a file of weights, an exported program, or a Hugging Face folder.
+
+    The format is recognised by content: .pt/.pth, .safetensors (also sharded, by its index), TorchScript, torch.export
+    (.pt2), ONNX. The file is read, and nothing in it is unpickled or executed. With --reference, keys, shapes and values
+    are held against the model of the training code, which is built in a child process.
+
+    Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
+    """
+    if options["verify"]:
+        from doctor import certificates
+
+        against = certificates.verification(Path(artifact), options["verify"], _split(options["require"]))
+        click.echo(output.encodable("\n".join([against.headline, *(f"  {line}" for line in against.lines)])))
+        raise click.exceptions.Exit(0 if against.holds else 1)
+    settings = _settings(artifact, options, at_gate=True)
+    if options["show_settings"]:
+        click.echo(settings.model_dump_json(by_alias=True, indent=2))
+        return
+    _judge(artifact, settings, options)
+
+
+def _judge(target: str, settings: Settings, options: dict[str, Any]) -> None:
+    """Judge an artifact, write the report and the certificate, and exit."""
+    from doctor import certificates
+    from doctor.gate import gate as judge
+
+    given = {name: options[name] for name in ("reference", "inputs", "opset", "trust") if options.get(name)}
+    if options.get("timeout_s"):
+        given["timeout_s"] = options["timeout_s"]
+    if settings.gate.tolerance:
+        given["tolerance"] = tuple(settings.gate.tolerance.items())
+    certificate = certificates.Writer(Path(target), options["attest"]) if options.get("attest") else None
+    report = _accept(judge(target, settings, **given), settings, options)
+    _write(report, {"diff": False, **options}, settings.failing_level)
+    if certificate:
+        required = (*settings.gate.require, *_split(options["require"]))
+        click.echo(certificate.write(report, settings, _not_looked(report, required), given), err=True)
+    raise click.exceptions.Exit(_status(report, settings, options, settings.gate.require))
+
+
+_OF_PROGRAMS = frozenset(  # the other options of diagnose mean the same for an artifact
+    [
+        "target",
+        "arguments",
+        "steps",
+        "no_confirm",
+        "confirm_seeds",
+        "confirm_steps",
+        "jobs",
+        "diff",
+        "fix",
+        "yes",
+        "record",
+        "no_progress",
+    ]
+)
+gate.params += [option for option in diagnose.params if option.name not in _OF_PROGRAMS]
 
 
 def _consistent(target: str, options: dict[str, Any]) -> None:
@@ -175,11 +266,18 @@ def _show_diff(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _settings(target: str, options: dict[str, Any]) -> Settings:
+def _settings(target: str, options: dict[str, Any], at_gate: bool = False) -> Settings:
     from doctor import config
 
+    if options["write_baseline"] and not options["reason"]:
+        raise click.UsageError('--write-baseline goes with --reason "why this is accepted"')
+    if (options["reason"] or options["expires"]) and not options["write_baseline"]:
+        raise click.UsageError("--reason and --expires go with --write-baseline")
     start = Path(target.partition(":")[0]).parent
     settings = config.load(start if start.exists() else Path(), options["config"], options["isolated"])
+    settings = config.at_gate(settings) if at_gate else settings
+    if options["write_baseline"]:  # what it accepts already is looked up in the file itself
+        settings = settings.model_copy(update={"baseline": None})
     ignore = {**settings.ignore, **dict.fromkeys(_split(options["ignore"]), "command line")}
     rules = {code: dict(values) for code, values in settings.rules.items()}
     for text in options["overrides"]:
@@ -193,30 +291,46 @@ def _settings(target: str, options: dict[str, Any]) -> Settings:
         select=_split(options["select"]) or None,
         ignore=ignore,
         rules=rules,
-        steps=options["steps"],
+        steps=options.get("steps"),
         timeout_s=options["timeout_s"],
-        confirm=False if options["no_confirm"] else None,
-        confirm_seeds=options["confirm_seeds"],
-        confirm_steps=options["confirm_steps"],
-        jobs=options["jobs"],
+        confirm=False if options.get("no_confirm") else None,
+        confirm_seeds=options.get("confirm_seeds"),
+        confirm_steps=options.get("confirm_steps"),
+        jobs=options.get("jobs"),
         fail_on=options["fail_on"],
+        baseline=None if options["write_baseline"] else options["baseline"],
     )
 
 
-def _write(report: Report, options: dict[str, Any]) -> None:
+def _accept(report: Report, settings: Settings, options: dict[str, Any]) -> Report:
+    """With --write-baseline, the report after what fails was accepted; else as it is."""
+    path: Path | None = options["write_baseline"]
+    if path is None:
+        return report
+    from doctor import baseline, suppressions
+
+    known = baseline.load(path) if path.exists() else baseline.Baseline()
+    until = options["expires"].date() if options["expires"] else None
+    known = baseline.renewed(known, report, settings.failing_level, options["reason"], until)
+    baseline.save(known, path)
+    click.echo(f"{path}: {len(known.accepted)} accepted", err=True)
+    return suppressions.with_baseline(report, known)
+
+
+def _write(report: Report, options: dict[str, Any], failing: Severity | None) -> None:
+    """The report to the files and the stream that the options ask for, and to GitHub's step summary."""
     from doctor import reports
 
-    for text in options["output"]:
-        format_, equals, path = text.partition("=")
-        if not equals:
-            path, format_ = text, options["format_"] or _SUFFIXES.get(Path(text).suffix, "text")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(reports.render(report, format_), encoding="utf-8")
-    if options["quiet"] or (options["output"] and options["format_"]):
-        return
-    colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
-    text = reports.render(report, options["format_"] or "text", colour=colour, verbose=options["verbose"])
-    click.echo(text.rstrip("\n"), color=colour, err=options["diff"])
+    formats = {output.to_file(report, text, options["format_"], failing) for text in options["output"]}
+    if not (options["quiet"] or options["format_"] in formats):  # what went to a file is not told twice
+        format_ = options["format_"] or "text"
+        formats.add(format_)
+        colour = options["color"] == "always" or (options["color"] == "auto" and _colour_wanted())
+        text = reports.render(report, format_, colour=colour, verbose=options["verbose"], failing=failing)
+        if text.strip():
+            click.echo(output.encodable(text.rstrip("\n")), color=colour, err=options["diff"])
+    if "github" in formats:
+        output.to_step_summary(report)
 
 
 def _colour_wanted() -> bool:
@@ -225,20 +339,20 @@ def _colour_wanted() -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
-def _status(report: Report, settings: Settings, options: dict[str, Any]) -> int:
-    from doctor import registry
+def _status(report: Report, settings: Settings, options: dict[str, Any], demanded: tuple[str, ...] = ()) -> int:
+    failed = report.fails(settings.failing_level)
+    for line in _not_looked(report, (*demanded, *_split(options["require"]))):
+        click.echo(line, err=True)
+        failed = True
+    return 1 if failed and not options["exit_zero"] else 0
 
-    required = _split(options["require"])
-    if required:
-        codes = {rule.code for rule in registry.select(registry.load(), required, ())}
-        missing = [skip for skip in report.skipped if skip.rule in codes]
-        for skip in missing:
-            click.echo(f"required rule {skip.rule} was skipped: {skip.reason}", err=True)
-        if missing and not options["exit_zero"]:
-            return 1
-    if options["exit_zero"]:
-        return 0
-    return 1 if report.fails(settings.failing_level) else 0
+
+def _not_looked(report: Report, required: tuple[str, ...]) -> list[str]:
+    from doctor import requirement
+
+    skipped = {skip.rule: skip.reason for skip in report.skipped}
+    looked = {*report.fine, *(finding.rule for finding in report.findings)}
+    return requirement.not_looked(required, looked, skipped)
 
 
 @main.command()

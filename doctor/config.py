@@ -6,14 +6,13 @@ import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from doctor.errors import DoctorError
 from doctor.findings import Severity
-
-FailOn = Literal["error", "warning", "info", "never"]
+from doctor.policy import FailOn, GatePolicy
 
 
 class Settings(BaseModel):
@@ -21,6 +20,7 @@ class Settings(BaseModel):
 
     `ignore` maps a selector (code, prefix, name or family) to the reason why it is ignored.
     `steps` counts optimizer steps; `timeout_s` bounds the observed run and each arm, `trial_budget_s` all trials.
+    `baseline` is a file of accepted findings, `gate` the policy of the deployment gate.
     """
 
     model_config = ConfigDict(
@@ -39,6 +39,8 @@ class Settings(BaseModel):
     trial_budget_s: float = Field(default=70.0, gt=0)
     jobs: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     rules: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    baseline: str | None = None
+    gate: GatePolicy = GatePolicy()
 
     @property
     def failing_level(self) -> Severity | None:
@@ -69,6 +71,25 @@ def changed(settings: Settings, **changes: Any) -> Settings:
         raise _explained(failure, "command line") from None
 
 
+def at_gate(settings: Settings) -> Settings:
+    """The settings with the gate's policy in force: its selection, its failing level, its limits of size and format."""
+    policy = settings.gate
+    rules = {code: dict(values) for code, values in settings.rules.items()}
+    asked = list(settings.extend_select)
+    for code, limit, value in (("FIL007", "max_bytes", policy.max_size), ("FIL008", "formats", policy.formats)):
+        if value:
+            rules.setdefault(code, {})[limit] = value
+            asked.append(code)  # what the policy asks for is looked at whatever else is selected
+    return changed(
+        settings,
+        rules=rules,
+        extend_select=tuple(asked),
+        select=policy.select or None,
+        ignore={**settings.ignore, **policy.ignore},
+        fail_on=policy.fail_on,
+    )
+
+
 def _candidates(start: Path) -> list[Path]:
     folder = start if start.is_dir() else start.parent
     return [
@@ -95,8 +116,13 @@ def _table(path: Path, required: bool) -> dict[str, Any] | None:
 
 def _validated(table: dict[str, Any], path: Path) -> Settings:
     table = dict(table)
-    if isinstance(table.get("ignore"), list):
-        table["ignore"] = dict.fromkeys(table["ignore"], "no reason given")
+    if isinstance(table.get("gate"), dict):
+        table["gate"] = dict(table["gate"])
+    for part in (table, table.get("gate")):
+        if isinstance(part, dict) and isinstance(part.get("ignore"), list):
+            part["ignore"] = dict.fromkeys(part["ignore"], "no reason given")
+    if isinstance(table.get("baseline"), str):  # beside the file that names it, wherever the command is run
+        table["baseline"] = str(path.parent / table["baseline"])
     try:
         return Settings.model_validate(table)
     except ValidationError as failure:
@@ -105,12 +131,13 @@ def _validated(table: dict[str, Any], path: Path) -> Settings:
 
 def _explained(failure: ValidationError, where: str) -> DoctorError:
     first = failure.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    *tables, key = (str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = [name.replace("_", "-") for name in Settings.model_fields]
+        known = [name.replace("_", "-") for name in (GatePolicy if tables else Settings).model_fields]
         near = get_close_matches(key, known, n=1)
         return DoctorError(
-            f'{where} [tool.doctor]: unknown key "{key}"' + (f'; did you mean "{near[0]}"?' if near else ""),
+            f'{where} [{".".join(("tool.doctor", *tables))}]: unknown key "{key}"'
+            + (f'; did you mean "{near[0]}"?' if near else ""),
             f"known: {', '.join(known)}",
         )
-    return DoctorError(f"{where}: {key}: {first['msg']}")
+    return DoctorError(f"{where}: {'.'.join((*tables, key))}: {first['msg'].removeprefix('Value error, ')}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from doctor import config, probes, registry
+from doctor import config, probes, registry, suppressions
 from doctor.config import Settings
 from doctor.evidence.base import Evidence
 from doctor.evidence.program_run import ProgramRun
@@ -103,7 +103,8 @@ def _examine(
             trials = trial.count
     else:
         order = Patches(None, 0, lambda _: [], since).prescribe(order)
-    return _report(recording, rules, order, skipped, trials, differential, target, arguments, started)
+    report = _report(recording, rules, order, skipped, trials, differential, target, arguments, started)
+    return suppressions.applied(report, settings)
 
 
 def _known(found: probes.Found, kind: type[_E]) -> _E | None:
@@ -125,8 +126,11 @@ def check(recording: Recording, rules: Iterable[Rule], settings: Settings) -> tu
 
 
 def _rules(settings: Settings) -> tuple[Rule, ...]:
+    """The selected rules that concern a program: what looks at nothing of it has not found it fine."""
+    probes.load()
     chosen = (*settings.select, *settings.extend_select) if settings.select else ()
-    return registry.select(registry.load(), chosen, settings.ignore)
+    selected = registry.select(registry.load(), chosen, settings.ignore)
+    return tuple(rule for rule in selected if rule.looks_at((Recording,)))
 
 
 def _report(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pydantic import Field
 
 import doctor
-from doctor.findings import Finding, Frozen, Severity, Verdict
+from doctor.findings import Finding, Frozen, Location, Severity, Verdict
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 class SubjectSummary(Frozen):
@@ -53,7 +54,8 @@ class SkippedRule(Frozen):
 class Report(Frozen):
     """The outcome of one diagnosis. `findings` are ranked, most probable root cause first.
 
-    `fine` are the codes of the rules that looked and found nothing, `notes` what the user should know besides.
+    `fine` are the codes of the rules that looked and found nothing, `notes` what the user should know besides,
+    `unused_suppressions` the comments and entries of the baseline whose rule found nothing there.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -65,6 +67,7 @@ class Report(Frozen):
     skipped: tuple[SkippedRule, ...] = ()
     fine: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unused_suppressions: tuple[str, ...] = ()
 
     @property
     def active(self) -> tuple[Finding, ...]:
@@ -73,13 +76,32 @@ class Report(Frozen):
 
     @property
     def causes(self) -> tuple[Finding, ...]:
-        """The active findings that are no other finding's symptom."""
-        return tuple(finding for finding in self.active if finding.caused_by is None)
+        """The active findings that are no other active finding's symptom.
+
+        Who accepts a cause has not accepted what else it does: its symptoms then stand for themselves.
+        """
+        return tuple(
+            finding
+            for finding in self.active
+            if finding.caused_by is None or self.findings[finding.caused_by].suppressed is not None
+        )
 
     def symptoms_of(self, cause: Finding) -> tuple[Finding, ...]:
         """The active findings that this one caused."""
         index = self.findings.index(cause)
         return tuple(finding for finding in self.active if finding.caused_by == index)
+
+    def path_of(self, location: Location) -> str:
+        """The file that a location names, from the working folder; without one, that of the subject.
+
+        Files of an artifact are named from the artifact's own folder.
+        """
+        target = self.subject.target
+        if not location.path:
+            return target.partition(":")[0] or "unknown"
+        within = os.path.join(target if os.path.isdir(target) else os.path.dirname(target), location.path)
+        paths = (within, location.path) if self.subject.kind == "artifact" else (location.path, within)
+        return next((path for path in paths if os.path.exists(path)), location.path)
 
     @property
     def healthy(self) -> bool:

@@ -33,6 +33,7 @@ def test_the_wheel_holds_the_rules_and_no_top_level_checks(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "doctor/checks/optimizer/zero_grad.py" in names
+    assert "doctor/reports/report.html.jinja" in names
     assert not [name for name in names if name.startswith(("checks/", "fixtures/", "tests/"))]
 
 

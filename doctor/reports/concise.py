@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from doctor.report import Report
+from doctor.reports.places import one_line
 
 
 def render(report: Report) -> str:
@@ -10,5 +11,6 @@ def render(report: Report) -> str:
     lines = []
     for finding in report.active:
         place = str(finding.location) or report.subject.target
-        lines.append(f"{place}: {finding.level} {finding.rule} {finding.name}: {finding.message} [{finding.verdict}]")
+        told = f"{place}: {finding.level} {finding.rule} {finding.name}: {finding.message} [{finding.verdict}]"
+        lines.append(one_line(told))
     return "\n".join(lines) + ("\n" if lines else "")

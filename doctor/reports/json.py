@@ -9,9 +9,9 @@ from typing import Any
 from doctor.report import Report
 
 
-def render(report: Report) -> str:
+def render(report: Report, indent: int | None = 2) -> str:
     """The report as JSON; numbers that JSON has no form for become null."""
-    return json.dumps(_sound(document(report)), indent=2, allow_nan=False)
+    return json.dumps(_sound(document(report)), indent=indent, allow_nan=False)
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import linecache
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import click
 
 from doctor.findings import Effect, Finding, Patch, Severity, Verdict
 from doctor.report import Report
+from doctor.reports.places import one_line, printable, source_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
@@ -40,17 +41,24 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False, width
         lines += [f"  {f.rule} {f.name}: {_short(f.message, width)}{_why(f)}" for f in minor]
         lines.append("")
     lines += _closing(report, paint, verbose)
-    return "\n".join(lines) + "\n"
+    return "\n".join(_harmless(line, colour) for line in lines) + "\n"
+
+
+def _harmless(line: str, colour: bool) -> str:
+    """One line without what would steer a terminal, but for our own colours: names in a file may hold anything."""
+    line = re.sub(r"[\r\n\v\f]+", " ", line)
+    parts = re.split(r"(\x1b\[[0-9;]*m)", line) if colour else [line]
+    return "".join(part if position % 2 else printable(part) for position, part in enumerate(parts))
 
 
 def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> list[str]:
     head = f"{finding.level}[{finding.rule}] {finding.name}"
-    mark = _mark(finding)
+    mark = "" if report.subject.kind == "artifact" and finding.verdict is Verdict.UNTESTED else _mark(finding)
     gap = " " * max(2, width - len(head) - len(mark))
     tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
-    lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + gap + paint(mark, fg=tone)]
+    lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + (gap + paint(mark, fg=tone) if mark else "")]
     if str(finding.location):
-        lines.append(f"  --> {finding.location}")
+        lines.append(f"  --> {one_line(finding.location)}")
         lines += _source(finding, paint)
     lines += _row("fact", finding.message, width)
     if finding.remedy:
@@ -84,7 +92,7 @@ def _source(finding: Finding, paint: _Painter) -> list[str]:
         return []
     rows = []
     for number in (line - 1, line, line + 1):
-        text = linecache.getline(path, number).rstrip()
+        text = source_line(path, number).rstrip()
         if text:
             here = number == line
             rows.append(paint(f"  {number:>5} {'>' if here else '|'} {text}", bold=here))
@@ -190,7 +198,8 @@ def _number(value: float) -> str:
 def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     summary, subject = report.summary, report.subject
     total = summary.rules_run + summary.rules_skipped
-    run = f"{subject.steps} steps, {summary.seconds:.1f} s"
+    seen = subject.ending if subject.kind == "artifact" else f"{subject.steps} steps"
+    run = f"{seen}, {summary.seconds:.1f} s"
     skipped = ""
     if summary.rules_skipped:
         reasons = Counter(skip.reason for skip in report.skipped)
@@ -200,6 +209,8 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if report.healthy:
         still = "differential" in report.evidence  # asked only of a program whose loss stands still
         words, tone = ("no fault proven, but its loss stands still", "yellow") if still else ("healthy", "green")
+        if summary.suppressed and not still:
+            words = "no error and no warning but what is suppressed"
         head = paint(f"{subject.target}: {words}", fg=tone, bold=True)
         lines.append(f"{head} · {total} rules, {summary.rules_run} ran{skipped} · {run}")
     else:
@@ -220,9 +231,19 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if subject.outcome in ("timeout", "killed"):
         lines.append(f"note: {subject.ending}; the report covers what was seen until then")
     lines += [f"note: {note}" for note in report.notes]
+    if summary.suppressed and not verbose:
+        lines.append(f"{summary.suppressed} suppressed (-v says why)")
     if verbose:
+        lines += [f"suppressed {_suppression(f)}" for f in report.findings if f.suppressed is not None]
+        lines += [f"unused suppression: {unused}" for unused in report.unused_suppressions]
         lines += [f"skipped {skip.rule}: {skip.reason}" for skip in report.skipped]
     return lines
+
+
+def _suppression(finding: Finding) -> str:
+    told = finding.suppressed or {}
+    place = f" ({finding.location})" if str(finding.location) else ""
+    return f"{finding.rule} {finding.name}{place} by {told.get('by')}: {told.get('why')}"
 
 
 def _holds(answer: dict[str, Any]) -> str:

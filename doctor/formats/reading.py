@@ -1,0 +1,58 @@
+"""Every file of an artifact by the reader of its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from doctor.evidence.artifact_contents import Problem
+from doctor.evidence.artifact_source import ArtifactSource
+from doctor.formats import folders, onnx, safetensors, sniffing, torch_archive
+from doctor.formats.files import Window
+from doctor.formats.found import Found
+from doctor.formats.numpy_files import look_at
+
+
+def _numpy(path: Path, name: str, found: Found) -> None:
+    with Window(path) as window:
+        look_at(window, name, "", found)
+
+
+_READERS: dict[str, Callable[[Path, str, Found], None]] = {
+    "safetensors": safetensors.read,
+    "torch-zip": torch_archive.read,
+    "torchscript": torch_archive.read,
+    "pt2": torch_archive.read,
+    "zip": torch_archive.read,
+    "torch-legacy": torch_archive.read_legacy,
+    "torch-tar": torch_archive.read_tar,
+    "tar": torch_archive.read_tar,
+    "pickle": torch_archive.read_pickle,
+    "onnx": onnx.read,
+    "sharded": folders.read_index,
+    "numpy": _numpy,
+}
+
+
+def read(source: ArtifactSource) -> Found:
+    """Read all files; what cannot be read is a problem of the file, never an error of ours."""
+    found = Found()
+    root = Path(source.root)
+    for index, file in enumerate(source.files):
+        path = root / file.path
+        expected = sniffing.expected(path, alone=source.format not in ("huggingface", "sharded") and index == 0)
+        if expected and file.format not in expected:
+            what = sniffing.told(path) if file.format == "unknown" else f"of the format {file.format}"
+            label = "truncated-file" if file.size == 0 else "corrupt-file"
+            found.problems.append(Problem(label, f"it is called {path.name}, and its content is {what}", file.path))
+        reader = _READERS.get(file.format if file.format != "unknown" or not expected else expected[0])
+        if reader is not None and file.size:
+            try:
+                reader(path, file.path, found)
+            except OSError as failure:
+                found.problems.append(Problem("corrupt-file", f"it cannot be read ({failure.strerror})", file.path))
+    if isinstance(folders.json_file(root / "adapter_config.json"), dict):
+        found.facts["adapter_config"] = True
+    if source.format in ("huggingface", "sharded"):
+        folders.read_folder(source, found)
+    return found
