@@ -249,7 +249,8 @@ class LossArgumentWatch(Watch):
             repeats = sum(one == two for one, two in itertools.pairwise(row))
             ctc["infeasible"] += len(row) + repeats > min(frames_given, frames)
             ctc["tail_samples"] += len(row) > 3 and row[-1] == row[-2] == row[-3]
-        if len(self._valid) == batch and len(set(self._valid)) > 1:
+        padded_or_full = len(set(self._valid)) > 1 or min(self._valid, default=0.0) > 0.999
+        if len(self._valid) == batch and padded_or_full:
             shares = zip(inputs, self._valid, strict=True)
             ctc["ratios"] += [given / frames / share for given, share in shares if share > 0][:64]
 

@@ -35,7 +35,9 @@ class SampleWatch(Watch):
     def before_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember what the model is called with."""
         found = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        self._input = found[0] if found and module.training else None
+        # Of two inputs alike (pairs to be compared) the first does not tell the target.
+        alone = not any(v.is_floating_point() and v.shape == found[0].shape for v in found[1:])
+        self._input = found[0] if found and module.training and alone else None
 
     def _loss(self, original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
