@@ -1,0 +1,155 @@
+"""The reference model: the training code's own, as the user names it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from doctor.parity.tensors import Tensors, flattened
+
+
+class ReferenceError(Exception):
+    """The reference cannot be had; one line for the user."""
+
+
+class Reference:
+    """A module that the factory builds, in eval mode, and how it is called.
+
+    `settled` says whether two builds under different seeds have the same weights: only then are its outputs those of
+    a trained model (or of one fixed on purpose), and not of a fresh initialisation.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._module, factory = _factory(target)
+        self._factory: Callable[[], torch.nn.Module] = factory
+        self.model = self._build(0)
+        other = self._build(1)
+        mine, others = self.model.state_dict(), other.state_dict()
+        self.settled = mine.keys() == others.keys() and all(_same(mine[key], others[key]) for key in mine)
+        self.parameters = [
+            parameter
+            for parameter in inspect.signature(self.model.forward).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY, parameter.POSITIONAL_ONLY)
+        ]
+
+    def _build(self, seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        try:
+            built = self._factory()
+        except Exception as failure:
+            raise ReferenceError(f"{self.target} failed ({type(failure).__name__}: {str(failure)[:300]})") from failure
+        if isinstance(built, tuple) and built and isinstance(built[0], torch.nn.Module):
+            built = built[0]
+        if not isinstance(built, torch.nn.Module):
+            raise ReferenceError(f"{self.target} gives a {type(built).__name__}, no torch.nn.Module")
+        return built.cpu().eval()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of forward's parameters, in order."""
+        return [parameter.name for parameter in self.parameters]
+
+    @property
+    def required(self) -> list[str]:
+        """Those without a default."""
+        return [parameter.name for parameter in self.parameters if parameter.default is parameter.empty]
+
+    def arguments(self, given: Tensors) -> Tensors:
+        """The given inputs under the names of forward's parameters: by name where all fit, else by position."""
+        if set(self.required) <= set(given):
+            return {name: value for name, value in given.items() if name in self.names}
+        positional = list(given.values())[: max(len(self.names), 1)]
+        return dict(zip(self.names, positional, strict=False))
+
+    def __call__(
+        self, arguments: Tensors, model: torch.nn.Module | None = None, *, seed: int | None = 0
+    ) -> Tensors:
+        """Its outputs, flat; a copy of the arguments is passed, since a model may write into them."""
+        model = model or self.model
+        kinds = {parameter.name: parameter.kind for parameter in self.parameters}
+        first = [v.clone() for name, v in arguments.items() if kinds.get(name) is inspect.Parameter.POSITIONAL_ONLY]
+        others = {
+            name: value.clone()
+            for name, value in arguments.items()
+            if kinds.get(name) is not inspect.Parameter.POSITIONAL_ONLY
+        }
+        if seed is not None:
+            torch.manual_seed(seed)
+        with torch.no_grad():
+            if not kinds:  # forward(*args): the names are not its own
+                return flattened(model(*others.values()))
+            return flattened(model(*first, **others))
+
+    def variant(self) -> torch.nn.Module:
+        """A copy to change."""
+        return copy.deepcopy(self.model).eval()
+
+    def samples(self) -> Tensors | None:
+        """What the module's or the model's own `sample_inputs()` (or `example_inputs`) gives."""
+        for owner in (self.model, self._module):
+            for name in ("sample_inputs", "example_inputs", "example_input_array", "dummy_inputs"):
+                found = getattr(owner, name, None)
+                if found is None or isinstance(owner, torch.nn.Module) and isinstance(found, torch.nn.Module):
+                    continue
+                try:
+                    value = found() if callable(found) else found
+                except Exception:
+                    continue
+                tensors = flattened(value)
+                if tensors:
+                    return self.arguments(tensors)
+        return None
+
+    @property
+    def file(self) -> str:
+        """The module's own file."""
+        return str(getattr(self._module, "__file__", "") or "")
+
+
+def _same(one: Any, other: Any) -> bool:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return True
+    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+
+
+def _factory(target: str) -> tuple[Any, Callable[[], torch.nn.Module]]:
+    where, colon, name = target.rpartition(":")
+    if not colon:
+        raise ReferenceError(f"{target}: a reference is module:factory or file.py:factory")
+    try:
+        if where.endswith(".py"):
+            path = Path(where).resolve()
+            if not path.is_file():
+                raise ReferenceError(f"no file {where}")
+            sys.path.insert(0, str(path.parent))
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+    except ReferenceError:
+        raise
+    except Exception as failure:
+        raise ReferenceError(f"{where} cannot be imported ({type(failure).__name__}: {failure})") from failure
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise ReferenceError(f"{where} has no {name}")
+    if isinstance(found, torch.nn.Module):
+        return module, lambda: copy.deepcopy(found)
+    if not callable(found):
+        raise ReferenceError(f"{target} is a {type(found).__name__}, neither a module nor a function that builds one")
+    return module, found
