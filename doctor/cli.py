@@ -59,6 +59,7 @@ def main() -> None:
     \b
     doctor diagnose train.py                  run the script as it is, and examine what it does
     doctor diagnose train.py -- --epochs 3    with its own arguments
+    doctor gate model.onnx                    judge an exported artifact before it ships
     doctor rules                              what is looked for
     doctor explain OPT003                     one rule, in full
     """
@@ -100,7 +101,7 @@ def main() -> None:
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the files asked for.")
 @click.option("--debug", is_flag=True, help="Show tracebacks of the doctor's own.")
 def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
-    """Examine TARGET: a training script, module.py:case, or a recording.
+    """Examine TARGET: a training script, module.py:case, a recording, or an exported artifact (see doctor gate).
 
     The script runs unchanged in a child process until the step budget is spent; what it writes goes to a scratch
     folder. Each finding with a cure is then put on trial: the same program with and without the cure. Arguments of the
@@ -119,6 +120,8 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     if options["show_settings"]:
         click.echo(settings.model_dump_json(by_alias=True, indent=2))
         return
+    if _is_artifact(target):
+        _judge(target, settings, options)
     show = not options["no_progress"] and not options["quiet"] and sys.stderr.isatty()
     progress = BarProgress() if show else SilentProgress()
     try:
@@ -129,6 +132,69 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     if options["diff"] or options["fix"]:
         _patch(report, options)
     raise click.exceptions.Exit(_status(report, settings, options))
+
+
+def _is_artifact(target: str) -> bool:
+    if target.partition(":")[0].endswith((".py", ".evidence")):
+        return False
+    from doctor.subjects.artifact import is_artifact
+
+    return is_artifact(target)
+
+
+@main.command()
+@click.argument("artifact")
+@click.option("--reference", metavar="MODULE:FACTORY", help="What makes the model: net.py:build, or package.net:build.")
+@click.option(
+    "--inputs", type=click.Path(), help="Sample inputs (npz, pt, json, parquet) for the comparison of outputs."
+)
+@click.option("--opset", type=click.IntRange(1), help="Newest ONNX opset that the target runtime knows.")
+@click.option("--trust", is_flag=True, help="Also run what was not judged safe.")
+def gate(artifact: str, **options: Any) -> None:
+    """Judge ARTIFACT before it ships: a file of weights, an exported program, or a Hugging Face folder.
+
+    The format is recognised by content: .pt/.pth, .safetensors (also sharded, by its index), TorchScript, torch.export
+    (.pt2), ONNX. The file is read, and nothing in it is unpickled or executed. With --reference, keys, shapes and values
+    are held against the model of the training code, which is built in a child process.
+
+    Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
+    """
+    settings = _settings(artifact, options)
+    if options["show_settings"]:
+        click.echo(settings.model_dump_json(by_alias=True, indent=2))
+        return
+    _judge(artifact, settings, options)
+
+
+def _judge(target: str, settings: Settings, options: dict[str, Any]) -> None:
+    """Judge an artifact, write the report, and exit."""
+    from doctor.gate import gate as judge
+
+    given = {name: options[name] for name in ("reference", "inputs", "opset", "trust") if options.get(name)}
+    if options.get("timeout_s"):
+        given["timeout_s"] = options["timeout_s"]
+    report = judge(target, settings, **given)
+    _write(report, {"diff": False, **options})
+    raise click.exceptions.Exit(_status(report, settings, options))
+
+
+_OF_PROGRAMS = frozenset(  # the other options of diagnose mean the same for an artifact
+    [
+        "target",
+        "arguments",
+        "steps",
+        "no_confirm",
+        "confirm_seeds",
+        "confirm_steps",
+        "jobs",
+        "diff",
+        "fix",
+        "yes",
+        "record",
+        "no_progress",
+    ]
+)
+gate.params += [option for option in diagnose.params if option.name not in _OF_PROGRAMS]
 
 
 def _consistent(target: str, options: dict[str, Any]) -> None:
@@ -193,12 +259,12 @@ def _settings(target: str, options: dict[str, Any]) -> Settings:
         select=_split(options["select"]) or None,
         ignore=ignore,
         rules=rules,
-        steps=options["steps"],
+        steps=options.get("steps"),
         timeout_s=options["timeout_s"],
-        confirm=False if options["no_confirm"] else None,
-        confirm_seeds=options["confirm_seeds"],
-        confirm_steps=options["confirm_steps"],
-        jobs=options["jobs"],
+        confirm=False if options.get("no_confirm") else None,
+        confirm_seeds=options.get("confirm_seeds"),
+        confirm_steps=options.get("confirm_steps"),
+        jobs=options.get("jobs"),
         fail_on=options["fail_on"],
     )
 

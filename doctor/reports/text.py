@@ -190,7 +190,8 @@ def _number(value: float) -> str:
 def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     summary, subject = report.summary, report.subject
     total = summary.rules_run + summary.rules_skipped
-    run = f"{subject.steps} steps, {summary.seconds:.1f} s"
+    seen = subject.ending if subject.kind == "artifact" else f"{subject.steps} steps"
+    run = f"{seen}, {summary.seconds:.1f} s"
     skipped = ""
     if summary.rules_skipped:
         reasons = Counter(skip.reason for skip in report.skipped)

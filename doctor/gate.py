@@ -1,0 +1,57 @@
+"""The deployment gate: an artifact, read and never executed, held against the rules that concern artifacts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from doctor import probes, registry
+from doctor.config import Settings
+from doctor.evidence.artifact_contents import ArtifactContents
+from doctor.evidence.artifact_source import ArtifactSource
+from doctor.ranking import ranked
+from doctor.registry import Rule
+from doctor.report import Report, SkippedRule, SubjectSummary, summarise
+from doctor.subjects.artifact import artifact
+
+
+def gate(target: str, settings: Settings | None = None, **options: Any) -> Report:
+    """Judge the artifact at a path; `options` are fields of ArtifactSource (`reference="net.py:build"`).
+
+    Raises DoctorError when there is no artifact of a known format.
+    """
+    settings = settings or Settings()
+    started = time.monotonic()
+    source = artifact(target, **options)
+    probes.load()
+    chosen = (*settings.select, *settings.extend_select) if settings.select else ()
+    rules = registry.select(registry.load(), chosen, settings.ignore)
+    looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
+    found = probes.gather([source], {need.kind for look in looks for need in look.needs} | {ArtifactContents})
+    findings, skips = registry.run(looks, found, settings.rules)
+    order = ranked(findings)
+    away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
+    fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
+    skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
+    seconds = round(time.monotonic() - started, 2)
+    return Report(
+        subject=_subject(source, found[ArtifactContents], seconds),
+        summary=summarise(order, skipped, fine, seconds, 0),
+        findings=order,
+        evidence={"artifact": {"format": source.format, "files": [vars(file) for file in source.files[:1000]]}},
+        skipped=skipped,
+        fine=fine,
+        notes=tuple(registry.warnings),
+    )
+
+
+def _concerns(look: Rule) -> bool:
+    """Whether a look needs something of an artifact; one that needs nothing at all is no rule about artifacts."""
+    return any(ArtifactSource in probes.roots(need.kind) for need in look.needs if need.required)
+
+
+def _subject(source: ArtifactSource, contents: object, seconds: float) -> SubjectSummary:
+    count = f"{len(contents.weights)} tensors, " if isinstance(contents, ArtifactContents) else ""
+    files = f"{len(source.files)} files, " if len(source.files) > 1 else ""
+    ending = f"{source.format}, {files}{count}{source.size / 1e6:.1f} MB"
+    return SubjectSummary(kind="artifact", target=source.path, outcome="read", ending=ending, seconds=seconds)
