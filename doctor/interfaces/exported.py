@@ -108,9 +108,8 @@ def _notes(graph: dict[str, Any]) -> Iterator[GraphNote]:
         rate = (arguments.get("p") or {}).get("as_float")
         if _keeps_no_statistics(op, arguments):
             continue
-        if short in _TRAINING and (mode or {}).get("as_bool") and rate != 0.0:
-            yield GraphNote("training", place, op, "training=True", source)
-        elif short.startswith("_native_batch_norm_legit") and (mode or {}).get("as_bool"):
+        trains = (mode or {}).get("as_bool")
+        if trains and ((short in _TRAINING and rate != 0.0) or short.startswith("_native_batch_norm_legit")):
             yield GraphNote("training", place, op, "training=True", source)
         elif short == "_batch_norm_with_update":
             yield GraphNote("training", place, op, "updates its statistics", source)

@@ -198,7 +198,9 @@ def _reads_training(node: ast.ClassDef) -> bool:
 def _idle(node: ast.ClassDef) -> bool:
     """A Dropout whose rate is the constant 0, or a normalisation that keeps no statistics."""
     declared = {
-        part.target.id: part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+        part.target.id: part
+        for part in node.body
+        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
     }
     rate, mean = declared.get("p"), declared.get("running_mean")
     if rate is not None and isinstance(rate.value, ast.Constant) and rate.value.value == 0:

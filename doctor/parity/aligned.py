@@ -27,9 +27,7 @@ class Alignment:
     surplus: list[str] = field(default_factory=list)
 
 
-def align(
-    sample: Tensors, inputs: Sequence[str] | None, reference: Reference | None, *, by_name: bool
-) -> Alignment:
+def align(sample: Tensors, inputs: Sequence[str] | None, reference: Reference | None, *, by_name: bool) -> Alignment:
     """Pair by name where the names are known; what is left over goes by position.
 
     An artifact that is called by position gets the inputs in the order of the reference's forward.
@@ -70,17 +68,23 @@ def cast(given: Tensors, ports: Mapping[str, dict[str, Any]]) -> tuple[Tensors, 
 
 
 def batch_axes(given: Tensors, ports: Mapping[str, dict[str, Any]]) -> dict[str, int]:
-    """The batch axis of each input that has one: by the name of the first input's first free dimension, where the
-    artifact declares one, else the first axis of those with as many rows as the first input.
+    """The batch axis of each input that has one: by the name of a free dimension (one that speaks of a batch, else the
+    first of the first input), where the artifact declares one, else the first axis of those with as many rows as the
+    first input.
     """
     axes: dict[str, int] = {}
-    batch, symbol = None, None
-    for name, value in given.items():
+    declared = [list((ports.get(name) or {}).get("dims") or []) for name in given]
+    symbols = [dim for dims in declared for dim in dims if isinstance(dim, str)]
+    batch, symbol = None, next((dim for dim in symbols if "batch" in dim.lower()), None)
+    for (name, value), dims in zip(given.items(), declared, strict=True):
         if not value.dim():
             continue
-        dims = (ports.get(name) or {}).get("dims") or []
         if batch is None:
-            batch, symbol = value.shape[0], dims[0] if dims and isinstance(dims[0], str) else None
+            batch = value.shape[0]
+            if symbol is None and dims and isinstance(dims[0], str):
+                symbol = dims[0]
+            elif symbol in dims and len(dims) == value.dim():
+                batch = value.shape[dims.index(symbol)]
         if symbol is not None and symbol in dims and len(dims) == value.dim():
             axes[name] = dims.index(symbol)
         elif value.shape[0] == batch and not (symbol and dims and isinstance(dims[0], str) and dims[0] != symbol):

@@ -210,8 +210,7 @@ def _weights(path: str, kind: str, reference: Reference | None, *, trust: bool) 
                 raise
             loaded = torch.load(path, map_location="cpu", weights_only=False)
     if isinstance(loaded, torch.nn.Module):
-        names = reference.names if reference else None
-        return ModuleBackend("PyTorch", loaded.eval(), names)
+        return ModuleBackend("PyTorch", loaded.eval(), reference.names if reference else None)
     if reference is None:
         raise LoadError("weights alone are not run; give --reference module:factory")
     return WeightsBackend(reference, _state_dict(loaded))

@@ -65,7 +65,11 @@ def variants(arguments: Tensors, axes: dict[str, int]) -> Iterator[tuple[str, Te
             {name: value.index_select(axes[name], at) if name in axes else value for name, value in arguments.items()},
         )
     floats = [name for name, value in arguments.items() if value.is_floating_point()]
-    changes = (("inputs negated", -1.0, 0.0), ("inputs at 0", 0.0, 0.0), ("inputs times 4", 4.0, 0.0))
+    changes: tuple[tuple[str, float, float], ...] = (
+        ("inputs negated", -1.0, 0.0),
+        ("inputs at 0", 0.0, 0.0),
+        ("inputs times 4", 4.0, 0.0),
+    )
     changes = (*changes, ("inputs times 0.1", 0.1, 0.0), ("inputs plus 3", 1.0, 3.0), ("inputs minus 3", 1.0, -3.0))
     for label, factor, offset in changes if floats else ():
         yield (
@@ -81,3 +85,21 @@ def variants(arguments: Tensors, axes: dict[str, int]) -> Iterator[tuple[str, Te
             yield f"{name} at {high.item()}", {**arguments, name: torch.full_like(value, high.item())}
             if value.dtype is not torch.bool:
                 yield f"{name} mirrored", {**arguments, name: (low + high - value).to(value.dtype)}
+
+
+def changed(value: torch.Tensor) -> torch.Tensor | None:
+    """Another value of one input within what it may hold: floats reversed and negated, whole numbers mirrored between
+    their ends; a mask of one value throughout gets zeros in its second half. None where nothing can be changed.
+    """
+    if not value.numel():
+        return None
+    if value.is_floating_point():
+        return -value.flip(-1) if value.dim() else -value
+    low, high = value.min(), value.max()
+    if low != high:
+        return ~value if value.dtype is torch.bool else (low + high - value).to(value.dtype)
+    if value.dim() < 2 or value.shape[-1] < 2 or high not in (0, 1):
+        return None
+    half = value.clone()
+    half[..., value.shape[-1] // 2 :] = 0 if high == 1 else 1
+    return half

@@ -126,9 +126,7 @@ def _preprocessing(scene: Scene) -> Iterator[Hypothesis]:
                 twice = scene.reference({**scene.arguments, argument: changed})
             except Exception:
                 continue
-            yield _judge(
-                "double-preprocessing", f"twice: {label}", twice, scene.actual, scene.limits, (name,)
-            )
+            yield _judge("double-preprocessing", f"twice: {label}", twice, scene.actual, scene.limits, (name,))
 
 
 def _captured(scene: Scene, name: str, value: torch.Tensor) -> list[tuple[str, torch.Tensor]]:

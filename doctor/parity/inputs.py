@@ -111,7 +111,9 @@ def generated(ports: Sequence[dict[str, Any]], seed: int) -> Tensors | None:
         if dims is None or not isinstance(dtype, torch.dtype):
             return None
         shape = [
-            size if isinstance(size, int) and size > 0 else (MADE_BATCH if axis == 0 or _is_batch(size) else MADE_LENGTH)
+            size
+            if isinstance(size, int) and size > 0
+            else (MADE_BATCH if axis == 0 or _is_batch(size) else MADE_LENGTH)
             for axis, size in enumerate(dims)
         ]
         if dtype.is_floating_point:

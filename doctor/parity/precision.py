@@ -98,7 +98,9 @@ def floor(reference: Reference, arguments: Tensors, precision: str) -> Differenc
         wide = reference(arguments)
         model = reference.variant()
         if precision in ("float32", "float64"):
-            doubled = {name: value.double() if value.is_floating_point() else value for name, value in arguments.items()}
+            doubled = {
+                name: value.double() if value.is_floating_point() else value for name, value in arguments.items()
+            }
             exact = reference(doubled, model.double())
             return worst(compared(exact, wide))
         with torch.no_grad():

@@ -70,9 +70,7 @@ class Reference:
         positional = list(given.values())[: max(len(self.names), 1)]
         return dict(zip(self.names, positional, strict=False))
 
-    def __call__(
-        self, arguments: Tensors, model: torch.nn.Module | None = None, *, seed: int | None = 0
-    ) -> Tensors:
+    def __call__(self, arguments: Tensors, model: torch.nn.Module | None = None, *, seed: int | None = 0) -> Tensors:
         """Its outputs, flat; a copy of the arguments is passed, since a model may write into them."""
         model = model or self.model
         kinds = {parameter.name: parameter.kind for parameter in self.parameters}
@@ -98,7 +96,7 @@ class Reference:
         for owner in (self.model, self._module):
             for name in ("sample_inputs", "example_inputs", "example_input_array", "dummy_inputs"):
                 found = getattr(owner, name, None)
-                if found is None or isinstance(owner, torch.nn.Module) and isinstance(found, torch.nn.Module):
+                if found is None or isinstance(found, torch.nn.Module):
                     continue
                 try:
                     value = found() if callable(found) else found
@@ -143,7 +141,7 @@ def _factory(target: str) -> tuple[Any, Callable[[], torch.nn.Module]]:
         raise
     except Exception as failure:
         raise ReferenceError(f"{where} cannot be imported ({type(failure).__name__}: {failure})") from failure
-    found = module
+    found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
         if found is None:

@@ -86,11 +86,14 @@ class _Session:
             self._parity(expected, actual)
         else:
             self._emit("sample", outputs=_ports(actual))
+        broken = {name: int((~value.isfinite()).sum()) for name, value in actual.items() if value.is_floating_point()}
+        self._emit("finite", broken={name: count for name, count in broken.items() if count})
         if isinstance(self._backend, WeightsBackend):
             return  # the reference's own code: other inputs show nothing new
         self._batches()
         self._alone(actual)
         if expected is not None:
+            self._changes(expected, actual)
             self._lengths()
             self._branches()
 
@@ -104,7 +107,7 @@ class _Session:
             except inputs.InputsError as failure:
                 self._emit("sample", inputs_error=str(failure))
                 return None
-            origin = "file"
+            origin = "json" if self._job["inputs"].endswith(".json") else "file"
         else:
             named, origin = True, "reference"
             found = self._reference.samples() if self._reference else None
@@ -121,6 +124,7 @@ class _Session:
         """The reference's outputs; on its own samples where it does not take the given ones."""
         if self._reference is None:
             return None
+        expected: Tensors | None
         expected, failure = _attempt(lambda: self._reference(where.arguments))  # type: ignore[misc]
         if expected is None:
             own = self._reference.samples()
@@ -188,15 +192,30 @@ class _Session:
             within=fine,
             names_agree=set(actual) <= set(expected),
         )
-        own, _ = _attempt(lambda: reference(reference.samples() or {}))
-        if not fine and own is not None and all(each.within(self._limits) for each in compared(own, actual)) and own:
-            # The artifact on the given inputs is the reference on its own samples: what lies between is in the artifact.
-            self._emit("paired_with_samples", within=True)
+        if self._related(actual):
             return
         if not fine and not reference.settled:
             self._transplant(actual)
         elif not fine:
             self._explain(expected, actual)
+
+    def _related(self, actual: Tensors) -> bool:
+        """Whether the given inputs are the reference's own samples in other units. Tells what the artifact makes of
+        them: what the reference makes of its own says that the conversion is in the artifact.
+        """
+        reference, where = self._reference, self._where
+        own = reference.samples() if reference is not None and self._job.get("inputs") else None
+        if reference is None or not own:
+            return False
+        relation = next(filter(None, (related(where.arguments.get(name), value) for name, value in own.items())), None)
+        if relation is None:
+            return False
+        expected, _ = _attempt(lambda: reference(own))
+        if expected is None:
+            return False
+        fine = all(each.within(self._limits) for each in compared(expected, actual))
+        self._emit("related", description=relation, within=fine, differences=_records(compared(expected, actual)))
+        return fine
 
     def _scene(self, expected: Tensors, actual: Tensors) -> hypotheses.Scene:
         assert self._reference is not None
@@ -207,11 +226,11 @@ class _Session:
 
     def _explain(self, expected: Tensors, actual: Tensors) -> None:
         scene = self._scene(expected, actual)
-        weights, failure = _attempt(
-            lambda: hypotheses.weights(scene, self._backend.weights(), self._limits.precision)
-        )
+        weights, _ = _attempt(lambda: hypotheses.weights(scene, self._backend.weights(), self._limits.precision))
         if weights is not None:
             self._emit("weights", **asdict(weights))
+        if isinstance(self._backend, WeightsBackend):
+            return  # nothing but the weights can differ
         if weights is None or not weights.explains:
             for hypothesis in hypotheses.tried(scene):
                 self._emit("hypothesis", **asdict(hypothesis))
@@ -262,7 +281,7 @@ class _Session:
 
     def _names(self) -> dict[str, str]:
         """The reference's name of each input of the artifact: that with the same tensor, else by position."""
-        where, names = self._where, {}
+        where, names = self._where, dict[str, str]()
         for position, (name, value) in enumerate(where.given.items()):
             same = [
                 key
@@ -320,13 +339,43 @@ class _Session:
                 at = worst(found)
                 self._emit("alone", side=side, difference=at.record(), within=at.within(self._limits))
 
+    def _changes(self, expected: Tensors, actual: Tensors) -> None:
+        """One input changed at a time: whether either side notices, and whether they agree."""
+        reference, where = self._reference, self._where
+        names = self._names()
+        if reference is None or len(where.arguments) < 2:
+            return
+        for name in list(where.arguments)[:8]:
+            changed = branches.changed(where.arguments[name])
+            if changed is None:
+                continue
+            arguments = {**where.arguments, name: changed}
+            wanted, _ = _attempt(lambda arguments=arguments: reference(arguments))  # type: ignore[misc]
+            if wanted is None or all(each.within(self._limits) for each in compared(expected, wanted)):
+                continue
+            port = next((key for key, other in names.items() if other == name and key in where.given), None)
+            if port is None:
+                self._emit("changed", input=name, taken=False, noticed=False)
+                continue
+            given = {**where.given, port: changed.to(where.given[port].dtype)}
+            got, failure = _attempt(lambda given=given: self._backend(given))  # type: ignore[misc]
+            if got is None:
+                self._emit("changed", input=name, taken=True, noticed=True, error=failure)
+                continue
+            noticed = not all(each.largest == 0 for each in compared(actual, got))
+            found = compared(wanted, got, self._scales)
+            fine = all(each.within(self._limits) for each in found)
+            self._emit("changed", input=name, taken=True, noticed=noticed, differences=_records(found), within=fine)
+
     def _lengths(self) -> None:
         """Other sizes of free dimensions, where the reference takes them."""
         for label, size, length in self._free_dimensions():
             for other in dict.fromkeys((length // 2, length + 3)):
                 if other < 1 or other == length:
                     continue
-                given = {name: self._resized(name, value, size, length, other) for name, value in self._where.given.items()}
+                given = {
+                    name: self._resized(name, value, size, length, other) for name, value in self._where.given.items()
+                }
                 about = {"dimension": label, "size": other, "declared": isinstance(size, str)}
                 self._compare_on("length", about, given, self._as_arguments(given))
 
@@ -353,7 +402,9 @@ class _Session:
         for axis in range(value.dim()):
             if axis == self._axes.get(name):
                 continue
-            if (dims is not None and dims[axis] == symbol and symbol) or (symbol is None and value.shape[axis] == length):
+            if (dims is not None and dims[axis] == symbol and symbol) or (
+                symbol is None and value.shape[axis] == length
+            ):
                 value = value.index_select(axis, torch.arange(other) % length)
         if value.dim() <= 1 and not value.is_floating_point() and value.numel() and 1 <= value.max() <= length:
             value = value.clamp(max=other)  # lengths of rows
@@ -379,6 +430,42 @@ class _Session:
             turned = next((b for a, b in zip(base, taken, strict=False) if a.value != b.value), taken[-1])
             about = {"label": label, "path": turned.path, "line": turned.line}
             self._compare_on("branch", about, given, arguments)
+
+
+def related(given: torch.Tensor | None, own: torch.Tensor) -> str | None:
+    """How the given inputs become the reference's own samples, where that is one factor and offset a channel (or
+    feature) other than 1 and 0; None where they are the same, or something else.
+    """
+    if given is None or given.shape != own.shape or own.dim() < 2 or not own.is_floating_point():
+        return None
+    x, y = given.double(), own.double()
+    if torch.allclose(x, y, rtol=1e-3, atol=1e-5):
+        return None
+    axis = 1 if x.dim() != 3 else 2
+    flat_x, flat_y = (part.movedim(axis, 0).reshape(x.shape[axis], -1) for part in (x, y))
+    if flat_x.shape[1] < 4:
+        return None
+    factors, offsets = [], []
+    for one, other in zip(flat_x, flat_y, strict=True):
+        spread = one.var(correction=0)
+        if spread < 1e-12:
+            if other.var(correction=0) > 1e-9:
+                return None
+            continue
+        factor = ((one - one.mean()) * (other - other.mean())).mean() / spread
+        offset = other.mean() - factor * one.mean()
+        rest = (factor * one + offset - other).square().mean()
+        if rest > 1e-4 * other.var(correction=0).clamp_min(1e-12):
+            return None
+        factors.append(factor.item())
+        offsets.append(offset.item())
+    if not factors:
+        return None
+    return (
+        f"factor {min(factors):.4g} to {max(factors):.4g}, offset {min(offsets):.4g} to {max(offsets):.4g}, by channel"
+        if len(factors) > 1
+        else f"factor {factors[0]:.4g}, offset {offsets[0]:.4g}"
+    )
 
 
 def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:

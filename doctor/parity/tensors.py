@@ -31,8 +31,7 @@ def _parts(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
         for key, part in value.items():
             yield from _parts(part, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple):
-        fields = getattr(value, "_fields", None) or range(len(value))
-        for key, part in zip(fields, value, strict=False):
+        for key, part in zip(getattr(value, "_fields", None) or range(len(value)), value, strict=False):
             yield from _parts(part, f"{name}.{key}" if name else str(key))
 
 
