@@ -55,11 +55,53 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
+class NameUse:
+    """A name (`module.attribute`) that a pickle asks for: by which opcode, at which byte of its stream's file."""
+
+    path: str
+    opcode: str
+    position: int
+
+
+@dataclass(frozen=True)
+class PickleStream:
+    """One pickle, followed opcode by opcode to its STOP or to its `fault` (why it could not be followed).
+
+    `place` is the member that holds it, or its offset. `refused` are opcodes that weights-only loading does not know;
+    `tricks` are uses that it refuses (a call of what is no name, a state set on a class, a strange persistent id).
+    `scripted`: read by TorchScript's own reader, which makes only what the archive's code declares.
+    """
+
+    file: str
+    place: str
+    opcodes: int = 0
+    names: tuple[NameUse, ...] = ()
+    refused: tuple[str, ...] = ()
+    tricks: tuple[str, ...] = ()
+    fault: str | None = None
+    scripted: bool = False
+
+
+@dataclass(frozen=True)
+class CodeReference:
+    """Code that comes with the artifact or is asked for by it and that a loader would run: `kind` is `custom-op`,
+    `auto-map`, `library`, `object-array`, `pickle-payload` or `script`.
+    """
+
+    kind: str
+    message: str
+    file: str
+    place: str | None = None
+
+
+@dataclass(frozen=True)
 class ArtifactContents(Evidence):
     """The tensors and the problems of all files; `facts` holds format-specific metadata (opsets, versions, graph)."""
 
     tensors: tuple[TensorEntry, ...] = ()
     problems: tuple[Problem, ...] = ()
+    streams: tuple[PickleStream, ...] = ()
+    code: tuple[CodeReference, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,4 +120,6 @@ def artifact_contents(source: ArtifactSource) -> ArtifactContents:
     from doctor.formats.reading import read
 
     found = read(source)
-    return ArtifactContents(tuple(found.tensors), tuple(found.problems), found.facts)
+    return ArtifactContents(
+        tuple(found.tensors), tuple(found.problems), tuple(found.streams), tuple(found.code), found.facts
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from doctor.evidence.base import Given
 
-# Names of formats. A folder is `huggingface`; `zip` and `tar` are archives of no known purpose.
+# Names of formats. A folder is `huggingface`; `data` are an ONNX model's weights outside it; `zip` and `tar` are archives of no known purpose.
 FORMATS = (
     "safetensors",
     "sharded",
@@ -19,6 +19,7 @@ FORMATS = (
     "onnx",
     "huggingface",
     "numpy",
+    "data",
     "zip",
     "tar",
     "unknown",

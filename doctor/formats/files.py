@@ -30,6 +30,10 @@ class Window:
     ) -> None:
         os.close(self._file)
 
+    def part(self, offset: int, count: int) -> Window:
+        """A part of the file as a window of its own, valid while this one is open."""
+        return _Part(self, offset, min(count, max(0, self.size - offset)))
+
     def read(self, offset: int, count: int) -> bytes:
         """These bytes."""
         return os.pread(self._file, max(0, count), offset) if count > 0 else b""
@@ -47,3 +51,36 @@ class Window:
                 return
             yield buffer[:got]
             offset, count = offset + got, count - got
+
+
+class _Part(Window):
+    def __init__(self, whole: Window, offset: int, size: int) -> None:
+        self.path, self._whole, self._offset, self.size = whole.path, whole, offset, size
+
+    def __exit__(self, *_: object) -> None:
+        """The whole closes the file."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._whole.read(self._offset + offset, min(count, self.size - offset))
+
+    def into(self, buffer: memoryview, offset: int) -> int:
+        room = max(0, self.size - offset)
+        return self._whole.into(buffer[:room], self._offset + offset) if room else 0
+
+
+class Memory(Window):
+    """Bytes in memory (an unpacked member) as a window."""
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        self.path, self._content, self.size = path, content, len(content)
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._content[offset : offset + max(0, count)]
+
+    def into(self, buffer: memoryview, offset: int) -> int:
+        piece = self._content[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from doctor.evidence.artifact_contents import Problem, TensorEntry
+from doctor.evidence.artifact_contents import CodeReference, PickleStream, Problem, TensorEntry
 
 
 @dataclass
@@ -14,4 +14,6 @@ class Found:
 
     tensors: list[TensorEntry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    streams: list[PickleStream] = field(default_factory=list)
+    code: list[CodeReference] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)

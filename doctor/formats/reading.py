@@ -7,10 +7,31 @@ from pathlib import Path
 
 from doctor.evidence.artifact_contents import Problem
 from doctor.evidence.artifact_source import ArtifactSource
-from doctor.formats import safetensors, sniffing
+from doctor.formats import folders, onnx, safetensors, sniffing, torch_archive
+from doctor.formats.files import Window
 from doctor.formats.found import Found
+from doctor.formats.numpy_files import look_at
 
-_READERS: dict[str, Callable[[Path, str, Found], None]] = {"safetensors": safetensors.read}
+
+def _numpy(path: Path, name: str, found: Found) -> None:
+    with Window(path) as window:
+        look_at(window, name, "", found)
+
+
+_READERS: dict[str, Callable[[Path, str, Found], None]] = {
+    "safetensors": safetensors.read,
+    "torch-zip": torch_archive.read,
+    "torchscript": torch_archive.read,
+    "pt2": torch_archive.read,
+    "zip": torch_archive.read,
+    "torch-legacy": torch_archive.read_legacy,
+    "torch-tar": torch_archive.read_tar,
+    "tar": torch_archive.read_tar,
+    "pickle": torch_archive.read_pickle,
+    "onnx": onnx.read,
+    "sharded": folders.read_index,
+    "numpy": _numpy,
+}
 
 
 def read(source: ArtifactSource) -> Found:
@@ -30,4 +51,6 @@ def read(source: ArtifactSource) -> Found:
                 reader(path, file.path, found)
             except OSError as failure:
                 found.problems.append(Problem("corrupt-file", f"it cannot be read ({failure.strerror})", file.path))
+    if source.format in ("huggingface", "sharded"):
+        folders.read_folder(source, found)
     return found

@@ -75,16 +75,23 @@ def directory(window: Window) -> ZipDirectory:
     ends = [at for at in ends if at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") <= len(tail)]
     if not ends:
         raise ZipFileError("the end record of the archive is missing: the file was cut off")
+    exact = sum(at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail) for at in ends)
     at = ends[-1]
     _, disk, _, _, count, length, offset, comment = struct.unpack("<4s4H2LH", tail[at : at + 22])
     end_at, start = tail_at + at, tail_at + at
-    if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07" and 0xFFFFFFFF in (offset, length, count | 0xFFFF0000):
-        where = int.from_bytes(tail[at - 12 : at - 4], "little")
-        record = window.read(where, 56) if 0 <= where <= size - 56 else b""
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
+        start = int.from_bytes(tail[at - 12 : at - 4], "little")
+        record = window.read(start, 56) if 0 <= start <= size - 56 else b""
         if record[:4] != b"PK\x06\x06":
             raise ZipFileError("the zip64 end record is not where it is said to be")
-        count, length, offset = struct.unpack("<3Q", record[32:56])
-        start = where
+        wide = struct.unpack("<3Q", record[32:56])
+        limits = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+        if any(
+            narrow not in (limit, broad)
+            for narrow, broad, limit in zip((count, length, offset), wide, limits, strict=True)
+        ):
+            raise ZipFileError("its two end records disagree")
+        count, length, offset = wide
     prefix = start - length - offset
     if length > size or offset > size or offset + length + max(prefix, 0) > size or prefix < 0 or disk:
         raise ZipFileError("the central directory lies outside the file")
@@ -93,7 +100,7 @@ def directory(window: Window) -> ZipDirectory:
     listed = tuple(_central(window, offset + prefix, length, prefix))
     if len(listed) != count:
         raise ZipFileError(f"the end record counts {count} members, the central directory holds {len(listed)}")
-    return ZipDirectory(listed, prefix, size - end_at - 22 - comment, offset + prefix, len(ends))
+    return ZipDirectory(listed, prefix, size - end_at - 22 - comment, offset + prefix, exact)
 
 
 def _central(window: Window, at: int, length: int, prefix: int) -> Iterator[ZipEntry]:

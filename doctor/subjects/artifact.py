@@ -9,7 +9,11 @@ from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.evidence.artifact_source import ArtifactFile, ArtifactSource
-from doctor.formats import sniffing
+from doctor.formats import onnx, sniffing
+from doctor.formats.archives import escapes
+from doctor.formats.folders import json_file
+from doctor.formats.found import Found
+from doctor.formats.onnx import leads_out
 
 _MODEL_FILES = (
     "config.json",
@@ -63,8 +67,38 @@ def artifact(target: str, **options: Any) -> ArtifactSource:
         kind = "sharded"
     elif kind == "unknown" and path.suffix.lower() not in _SUFFIXES:
         raise DoctorError(f"{target} is {told}, and no artifact of a known format", "see doctor gate --help")
-    files = (ArtifactFile(path.name, path.stat().st_size, kind),)
-    return ArtifactSource(path=target, root=str(root), format=kind, files=files, **options)
+    files = [ArtifactFile(path.name, path.stat().st_size, kind)]
+    if kind == "sharded":
+        files += _shards(path)
+    elif kind == "onnx":
+        files += _external(path)
+    return ArtifactSource(path=target, root=str(root), format=kind, files=tuple(files), **options)
+
+
+def _shards(index: Path) -> list[ArtifactFile]:
+    """The files that an index names and that lie beside it, and others of the same kind of name."""
+    content = json_file(index)
+    table = content.get("weight_map") if isinstance(content, dict) else None
+    names = {name for name in table.values() if isinstance(name, str)} if isinstance(table, dict) else set()
+    known = {name for name in names if not escapes(name) and not leads_out(index.parent / name, index.parent)}
+    stem = index.name.split(".")[0]
+    known |= {path.name for path in index.parent.glob(f"{stem}-*-of-*")}
+    paths = [index.parent / name for name in sorted(known)]
+    return [
+        ArtifactFile(path.relative_to(index.parent).as_posix(), path.stat().st_size, sniffing.sniff(path))
+        for path in paths
+        if path.is_file()
+    ]
+
+
+def _external(model: Path) -> list[ArtifactFile]:
+    """The files beside an ONNX model that hold its weights."""
+    found = Found()
+    onnx.read(model, model.name, found)
+    names = {name for name in found.facts.get("external", ()) if name and not escapes(name)}
+    inside = [name for name in sorted(names) if not leads_out(model.parent / name, model.parent)]
+    paths = [model.parent / name for name in inside if (model.parent / name).is_file()]
+    return [ArtifactFile(path.relative_to(model.parent).as_posix(), path.stat().st_size, "data") for path in paths]
 
 
 def _folder(path: Path, target: str, options: dict[str, Any]) -> ArtifactSource:
