@@ -12,12 +12,12 @@ from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.base import Evidence
 from doctor.evidence.io_contract import IOContract, Port
+from doctor.evidence.pickle_manifest import PickleManifest
 from doctor.probes import probe
 
 _T = TypeVar("_T")
 
-# Problems of a file after which it is not opened by a loader, unless the user trusts it.
-UNSAFE = ("unsafe-pickle", "path-traversal")
+_UNSAFE = ("path-traversal",)
 _BROKEN = ("truncated-file", "corrupt-file", "malformed-header", "missing-shard")
 _RUN_ALONE = ("onnx", "torchscript", "pt2")
 _WEIGHTS = ("safetensors", "sharded", "huggingface", "torch-zip", "torch-legacy", "torch-tar", "pickle")
@@ -207,14 +207,16 @@ class ParityRun(Evidence):
 
 
 @probe
-def artifact_run(source: ArtifactSource, contents: ArtifactContents, contract: IOContract | None) -> ArtifactRun:
+def artifact_run(
+    source: ArtifactSource, contents: ArtifactContents, manifest: PickleManifest, contract: IOContract | None
+) -> ArtifactRun:
     """Run the artifact in a child process, once it was judged safe (or on trust)."""
     kind = source.format
     if kind not in _RUN_ALONE and kind not in _WEIGHTS:
         raise Unavailable(f"a file of the format {kind} is not run")
     if kind in _WEIGHTS and not source.reference:
         raise Unavailable("weights alone are not run; give --reference module:factory")
-    if contents.labelled(*UNSAFE) and not source.trust:
+    if (contents.labelled(*_UNSAFE) or not manifest.safe) and not source.trust:
         raise Unavailable("the artifact was not judged safe, and is not run; --trust runs it all the same")
     if contents.labelled(*_BROKEN):
         raise Unavailable("the artifact is damaged, and is not run")

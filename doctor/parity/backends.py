@@ -125,7 +125,7 @@ class WeightsBackend:
         _start_afresh(self._model, {*self.missing, *self.mismatched})
         self._model.load_state_dict(fitting, strict=False)
         self._model.eval()
-        self.inputs: list[str] | None = reference.names
+        self.inputs: list[str] | None = None  # whatever forward takes
 
     @property
     def whole(self) -> bool:
