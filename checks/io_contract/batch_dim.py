@@ -42,16 +42,18 @@ def fixed_batch_dim(run: ArtifactRun, contract: IOContract | None) -> Iterator[F
     ## References
     pytorch.org/docs: torch.export.Dim, torch.onnx.export (dynamic_shapes, dynamic_axes)
     """
-    fixed = _declared(contract, run)
-    failing = [outcome for outcome in run.batches if _fails(outcome)]
-    reference_only = run.reference is not None or run.sampled
+    if run.reference_alone is not None and run.reference_alone.within is False:
+        return  # rows of the reference depend on each other: its first dimension is time, or it mixes its batch
+    fixed = _declared(contract)
+    failing = [outcome for outcome in run.batches if _fails(outcome, run)]
+    known = run.reference is not None or run.sampled
     if fixed is not None:
         port, size = fixed
         other = run.batch is not None and run.sampled and run.batch != size
         if size == 1 and not other:
             severity = Severity.INFO
         else:
-            severity = Severity.ERROR
+            severity = Severity.ERROR if known or not _free(contract) else Severity.INFO
         refused = all(outcome.reference_fails for outcome in run.batches) and bool(run.batches)
         if refused and not other:
             return
@@ -71,19 +73,19 @@ def fixed_batch_dim(run: ArtifactRun, contract: IOContract | None) -> Iterator[F
         yield Finding(
             message=f"batches of {sizes} fail{_how(first)}",
             measured={f"batch_{outcome.size}": Measure(value="fails") for outcome in failing},
-            severity=Severity.ERROR if reference_only or declared else Severity.INFO,
+            severity=Severity.ERROR if known or declared else Severity.INFO,
             demonstrated="the artifact was run with batches of 1, 2 and 7",
             remedy="write no batch size into the graph: reshape by -1 or x.shape[0], and export with a free batch dimension",
         )
 
 
-def _declared(contract: IOContract | None, run: ArtifactRun) -> tuple[Port, int] | None:
+def _declared(contract: IOContract | None) -> tuple[Port, int] | None:
     """An input whose batch dimension is a number; none where the batch goes by name, or is a first dimension of one."""
     if contract is None:
         return None
     ports = [port for port in contract.inputs if port.dims]
     free = [dim for port in ports for dim in port.dims or () if isinstance(dim, str)]
-    if not ports or any("batch" in dim.lower() for dim in free):
+    if not ports or any("batch" in dim.lower() or dim.lower() in ("n", "b", "bs") for dim in free):
         return None
     first = ports[0]
     dims = first.dims or ()
@@ -95,14 +97,20 @@ def _declared(contract: IOContract | None, run: ArtifactRun) -> tuple[Port, int]
     return None
 
 
-def _fails(outcome: Outcome) -> bool:
+def _free(contract: IOContract | None) -> bool:
+    """Whether any dimension of the inputs is free: without a reference, it may be the batch."""
+    return contract is not None and any(isinstance(dim, str) for port in contract.inputs for dim in port.dims or ())
+
+
+def _fails(outcome: Outcome, run: ArtifactRun) -> bool:
     if outcome.reference_fails:
         return False
     if outcome.error:
         return True
     worst = outcome.worst
     if worst is not None:
-        return not worst.same_shape
+        as_ever = run.sample is not None and run.sample.worst is not None and not run.sample.worst.same_shape
+        return not worst.same_shape and not as_ever
     return bool(outcome.shapes) and all(shape and shape[0] != outcome.size for _, shape in outcome.shapes)
 
 

@@ -122,7 +122,7 @@ def _random(run: ArtifactRun) -> bool:
     faq="deployment/inputs and outputs/incorrect",
     faults=("corrupt-file", "dtype-overflow"),
 )
-def artifact_fails(run: ArtifactRun) -> Iterator[Finding]:
+def artifact_fails(run: ArtifactRun, contract: IOContract | None) -> Iterator[Finding]:
     """The runtime cannot open the artifact, or it gives numbers that are not finite.
 
     ## What it measures
@@ -153,10 +153,16 @@ def artifact_fails(run: ArtifactRun) -> Iterator[Finding]:
             demonstrated="it was opened",
             remedy="export for the runtime that serves it, and register the custom operations that it needs",
         )
+    elif run.stopped and "signal" in run.stopped:
+        yield Finding(
+            message=f"the process that ran the artifact was stopped: {run.stopped}",
+            severity=Severity.INFO,
+            remedy="run it in the runtime that serves it: this one may lack its operations",
+        )
     elif run.artifact_error and not run.missing:
         yield Finding(
             message=f"the artifact fails on the inputs ({run.origin}): {run.artifact_error}",
-            severity=Severity.ERROR if run.sampled and not _signature_explains(run) else Severity.INFO,
+            severity=Severity.ERROR if run.sampled and not _signature_explains(run, contract) else Severity.INFO,
             faults=("wrong-io-signature",),
             demonstrated="it was run",
             remedy="export with inputs of the dtypes, ranks and sizes that clients send",
@@ -175,7 +181,17 @@ def artifact_fails(run: ArtifactRun) -> Iterator[Finding]:
             )
 
 
-def _signature_explains(run: ArtifactRun) -> bool:
+def _signature_explains(run: ArtifactRun, contract: IOContract | None) -> bool:
+    """Whether IOC003 or IOC004 tells why the inputs do not fit."""
+    sent = {port.name: port.dims or () for port in run.given}
+    for port in contract.inputs if contract else ():
+        dims, other = port.dims, sent.get(dict(run.renamed).get(port.name, port.name))
+        if dims is None or other is None:
+            continue
+        if len(dims) != len(other) or any(
+            isinstance(own, int) and own != size for own, size in zip(dims, other, strict=True)
+        ):
+            return True
     return bool(run.renamed or run.cast)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,9 +37,15 @@ class _Decisions(TorchDispatchMode):
         if func._schema.name in _READS and len(self.found) < 256:
             for frame in reversed(traceback.extract_stack(limit=40)):
                 if not any(part in frame.filename for part in _LIBRARY):
-                    self.found.append(Decision(frame.filename, frame.lineno or 0, float(result)))
+                    self.found.append(Decision(_shown(frame.filename), frame.lineno or 0, float(result)))
                     break
         return result
+
+
+def _shown(path: str) -> str:
+    """Relative to the working folder where the file lies below it."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)
 
 
 def decisions(reference: Reference, arguments: Tensors) -> tuple[Decision, ...]:
