@@ -16,6 +16,7 @@ from doctor.parity.reference import Reference, ReferenceError
 from doctor.parity.tensors import Tensors, dtype_name, rows
 
 BATCHES = (1, 2, 7)
+_OTHERS = (1, 2, 3, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 64)
 _ALONE = 4  # rows that are also run alone
 _SEED = 20240229
 
@@ -79,6 +80,8 @@ class _Session:
         actual, failure = _attempt(lambda: self._backend(where.given))
         if actual is None:
             self._emit("sample", artifact_error=failure)
+            if not self._job.get("inputs"):
+                self._search_batch(failure)
             return
         self._set_tolerance(expected is not None)
         self._repeats()
@@ -314,6 +317,18 @@ class _Session:
             found = compared(expected, actual, self._scales)
             fine = all(each.within(self._limits) for each in found)
             self._emit(section, **about, differences=_records(found), within=fine)
+
+    def _search_batch(self, failure: str | None) -> None:
+        """Look for a batch size at which made-up inputs do not fail: then it is the others that do."""
+        batch = self._batch(self._where.given)
+        if not self._axes or not batch:
+            return
+        for size in _OTHERS:
+            given = rows(self._where.given, self._axes, [row % batch for row in range(size)])
+            actual, _ = _attempt(lambda given=given: self._backend(given))  # type: ignore[misc]
+            if actual is not None:
+                self._emit("batch", size=batch, error=f"{failure}; a batch of {size} passes")
+                return
 
     def _alone(self, actual: Tensors) -> None:
         """Each row alone against the same row in the batch, of the artifact and of the reference."""
