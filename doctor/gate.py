@@ -7,8 +7,10 @@ from typing import Any
 
 from doctor import probes, registry
 from doctor.config import Settings
+from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_source import ArtifactSource
+from doctor.evidence.reference_model import ReferenceModel
 from doctor.ranking import ranked
 from doctor.registry import Rule
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
@@ -28,6 +30,9 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     rules = registry.select(registry.load(), chosen, settings.ignore)
     looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
     found = probes.gather([source], {need.kind for look in looks for need in look.needs} | {ArtifactContents})
+    reference = found.get(ReferenceModel)
+    if source.reference and isinstance(reference, Unavailable):  # asked for and not to be had: nothing was compared
+        raise DoctorError(str(reference))
     findings, skips = registry.run(looks, found, settings.rules)
     order = ranked(findings)
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}

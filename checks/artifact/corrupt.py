@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
-from doctor.evidence.artifact_contents import ArtifactContents
-from doctor.findings import Finding, Location, Measure, Severity
+from doctor.evidence.artifact_contents import ArtifactContents, Problem
+from doctor.findings import Finding, Location, Measure, Related, Severity
 from doctor.registry import Limits, check
 
 _REMEDIES = {
@@ -18,7 +19,7 @@ _REMEDIES = {
 class CorruptLimits(Limits):
     """Thresholds of FIL001."""
 
-    most: int = 10  # findings of one kind told one by one; the rest is counted
+    most: int = 10  # further faults of one file that are told; the rest is counted
 
 
 @check(
@@ -52,15 +53,20 @@ def corrupt_file(contents: ArtifactContents, limits: CorruptLimits) -> Iterator[
     ## References
     The safetensors format (github.com/huggingface/safetensors); PKWARE, APPNOTE.TXT.
     """
-    for label in _REMEDIES:
-        problems = contents.labelled(label)
-        for index, problem in enumerate(problems[: limits.most]):
-            rest = len(problems) - limits.most
-            more = f" (and {rest} more of this kind)" if rest > 0 and index == limits.most - 1 else ""
+    for label, remedy in _REMEDIES.items():
+        by_file: dict[str, list[Problem]] = defaultdict(list)
+        for problem in contents.labelled(label):
+            by_file[problem.file].append(problem)
+        for file, problems in by_file.items():
+            first, *others = problems
             yield Finding(
-                message=problem.message + more,
-                location=Location(path=problem.file or None, tensor=problem.place),
-                measured={"problems": Measure(value=len(problems), threshold=0)},
-                remedy=_REMEDIES[label],
+                message=first.message + (f" (and {len(others)} more faults in this file)" if others else ""),
+                location=Location(path=file or None, tensor=first.place),
+                measured={"faults": Measure(value=len(problems), threshold=0)},
+                remedy=remedy,
+                related=tuple(
+                    Related(location=Location(path=file or None, tensor=other.place), message=other.message)
+                    for other in others[: limits.most]
+                ),
                 faults=(label,),
             )

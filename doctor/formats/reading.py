@@ -51,6 +51,8 @@ def read(source: ArtifactSource) -> Found:
                 reader(path, file.path, found)
             except OSError as failure:
                 found.problems.append(Problem("corrupt-file", f"it cannot be read ({failure.strerror})", file.path))
+    if isinstance(folders.json_file(root / "adapter_config.json"), dict):
+        found.facts["adapter_config"] = True
     if source.format in ("huggingface", "sharded"):
         folders.read_folder(source, found)
     return found

@@ -1,0 +1,147 @@
+"""Layers that training never reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from doctor.evidence.weight_stats import TensorStats, WeightStats
+from doctor.findings import Finding, Location, Measure, Severity
+from doctor.registry import Limits, check
+
+
+class UntrainedLimits(Limits):
+    """Thresholds of WGT005."""
+
+    smallest: int = 64  # values of a weight below which its distribution says little
+    dead: int = 64  # values of a matrix that is all zeros
+    most: int = 10
+
+
+@dataclass(frozen=True)
+class _Layer:
+    prefix: str
+    weight: TensorStats
+    bias: TensorStats | None
+    bound: float  # of the uniform distribution that torch.nn.Linear and Conv draw from
+
+    @property
+    def initial(self) -> bool:
+        """Weight and bias are both as drawn."""
+        if not self.weight.uniform_within(self.bound):
+            return False
+        return self.bias is None or (not self.bias.constant and self.bias.largest <= self.bound * 1.001)
+
+    @property
+    def moved(self) -> bool:
+        """Drawn so, and then trained: values lie a little beyond the bound, the bias too or at least is no constant."""
+        spread = self.weight.std / (self.bound / math.sqrt(3))
+        beyond = 1.0 < self.weight.largest / self.bound < 20 and 0.8 < spread < 6
+        return (
+            beyond
+            and self.bias is not None
+            and not self.bias.constant
+            and (self.bias.largest > self.bound or 0.97 < spread < 1.5)
+        )
+
+
+@check(
+    "WGT005",
+    "untrained-layer",
+    Severity.WARNING,
+    faq=("deployment/parameters/incorrect", "deployment/parameters/missing"),
+)
+def untrained_layer(weights: WeightStats, limits: UntrainedLimits) -> Iterator[Finding]:
+    """A layer is still as it was drawn before training, or all zeros, while others were trained.
+
+    ## What it measures
+    `torch.nn.Linear` and `Conv` draw weight and bias uniformly within ±1/sqrt(fan_in). A layer is called untrained when
+    no weight lies beyond, the largest is as near to the bound as that of so many draws, mean, variance and quantiles
+    agree, the bias lies within, and another layer of the file has left its own bound. Of n weights that move by a share
+    d of the bound, about n·d/2 would lie beyond. Dead: a matrix of zeros only.
+    ## Why it hurts
+    A head at its initial values answers at random: the training code made it anew, or the optimizer never had it.
+    ## Example
+    ```python
+    model.load_state_dict(torch.load("backbone.pt"), strict=False)  # the head is not in the file
+    torch.save(model.state_dict(), "model.pt")
+    ```
+    ## Use instead
+    ```python
+    missing, unexpected = model.load_state_dict(torch.load("model.pt"), strict=False)
+    assert not missing and not unexpected
+    ```
+    ## When it is right
+    Random projections and reservoirs are not meant to be trained; a model that is wholly untrained is told as info.
+    The B matrix of a fresh LoRA adapter and zero-initialised gates are zeros by design.
+    ## References
+    torch.nn.Linear, torch.nn.init.kaiming_uniform_ with a=sqrt(5).
+    """
+    layers = [layer for layer in _layers(weights) if layer.weight.count >= limits.smallest]
+    initial = [layer for layer in layers if layer.initial]
+    trained = [layer for layer in layers if layer.moved] + [None] * _trained_norms(weights)
+    if initial and trained:
+        for layer in initial[: limits.most]:
+            weight = layer.weight
+            yield Finding(
+                message=f"its {weight.count} weights are uniform within ±{layer.bound:.4g}, as torch.nn draws them "
+                f"before training; {len(trained)} other layers were trained",
+                location=Location(path=weight.file, tensor=weight.name, module=layer.prefix or None),
+                measured={
+                    "largest": Measure(value=weight.largest, threshold=layer.bound),
+                    "std": Measure(value=weight.std, threshold=layer.bound / math.sqrt(3)),
+                },
+                remedy="load the trained layer, or train it: see that the optimizer has its parameters",
+            )
+    elif len(initial) >= 2 and len(initial) == len(layers):
+        yield Finding(
+            message=f"all {len(layers)} layers are as torch.nn draws them: nothing was trained",
+            severity=Severity.INFO,
+            location=Location(path=initial[0].weight.file, tensor=initial[0].weight.name),
+            measured={"layers": Measure(value=len(initial), threshold=0)},
+            remedy="export the trained model",
+        )
+    dead = [
+        tensor
+        for tensor in weights.weights
+        if len(tensor.shape) >= 2 and tensor.count >= limits.dead and tensor.floating and tensor.holds_only(0.0)
+    ]
+    for tensor in dead[: limits.most]:
+        harmless = any(word in tensor.name.lower() for word in _ZEROS) or len(tensor.shape) > 5
+        yield Finding(
+            message=f"all {tensor.count} values are zero",
+            severity=Severity.INFO if harmless or not tensor.name.endswith("weight") else None,
+            location=Location(path=tensor.file, tensor=tensor.name),
+            measured={"zeros": Measure(value=tensor.count, threshold=0)},
+            remedy="see whether the layer was exported before it was filled, or died in training",
+        )
+
+
+_ZEROS = ("lora", "adapter", "adaln", "ada_ln", "zero", "gate", "pos", "mask", "cache", "state", "hidden", "memory")
+
+
+def _layers(weights: WeightStats) -> Iterator[_Layer]:
+    named = weights.named()
+    for name, weight in named.items():
+        prefix, _, last = name.rpartition(".")
+        if last != "weight" or len(weight.shape) < 2 or not weight.floating or weight.non_finite:
+            continue
+        fan_in = math.prod(weight.shape[1:])
+        if fan_in:
+            yield _Layer(prefix, weight, named.get(f"{prefix}.bias" if prefix else "bias"), 1 / math.sqrt(fan_in))
+
+
+def _trained_norms(weights: WeightStats) -> int:
+    """Normalisation layers whose weight has left 1, each element its own way."""
+    named = weights.named()
+    return sum(
+        1
+        for name, tensor in named.items()
+        if len(tensor.shape) == 1
+        and name.endswith(("weight", "gamma"))
+        and not tensor.constant
+        and tensor.count > 1
+        and 0.3 < tensor.mean < 3
+        and tensor.std < 0.5 * tensor.mean
+    )
