@@ -9,6 +9,7 @@ from doctor import probes, registry
 from doctor.config import Settings
 from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.artifact_contents import ArtifactContents
+from doctor.evidence.artifact_run import ArtifactRun
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.reference_model import ReferenceModel
 from doctor.ranking import ranked
@@ -33,6 +34,9 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     reference = found.get(ReferenceModel)
     if source.reference and isinstance(reference, Unavailable):  # asked for and not to be had: nothing was compared
         raise DoctorError(str(reference))
+    run = found.get(ArtifactRun)
+    if source.inputs and isinstance(run, ArtifactRun) and run.inputs_error:
+        raise DoctorError(run.inputs_error, "see --inputs")
     findings, skips = registry.run(looks, found, settings.rules)
     order = ranked(findings)
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}

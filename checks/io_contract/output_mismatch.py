@@ -34,7 +34,7 @@ def output_mismatch(parity: ParityRun, contract: IOContract | None, limits: Mism
     ## What it measures
     Both run on the sample in eval mode. Per output the largest error and the root mean square error, divided by the
     standard deviation of the reference's output. They pass up to a tolerance by the lowest precision in the artifact
-    (float32 1e-3 and 1e-4, float16 5e-2 and 1e-2, 8 bits 15 dB), or eight times what rounding the reference's weights
+    (float32 1e-3 and 1e-4, float16 5e-2 and 1e-2, 8 bits 0.6 and 0.1, which is 20 dB), or eight times what rounding the reference's weights
     to that precision changes, if that is more. Weights are compared by name: where the reference with the artifact's
     weights gives the artifact's outputs, the weights are at fault, else the graph. Causes with a rule of their own
     (exchanged inputs, missing preprocessing, training mode) are told by that rule.

@@ -17,12 +17,14 @@ from typing import Any
 def main() -> None:
     """Run the job whose file is the only argument."""
     from doctor.observe.child import die_with_parent
+    from doctor.observe.sandbox import Sandbox
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     die_with_parent(job["parent"])
     _limit(job["memory_mb"], job["timeout_s"])
     sys.dont_write_bytecode = True
     sys.path.insert(0, job["cwd"])
+    Sandbox(job["scratch"], (job["cwd"],)).install()
     import warnings
 
     warnings.filterwarnings("ignore")
@@ -52,13 +54,13 @@ def main() -> None:
 
 
 def _limit(memory_mb: int, seconds: float) -> None:
-    """Bound address space, processor time and core dumps, as far as the platform does."""
+    """Bound memory, processor time and core dumps, as far as the platform does."""
     try:
         import resource
     except ImportError:  # no such limits on Windows: the time limit of the parent remains
         return
     limits = [
-        (resource.RLIMIT_AS, memory_mb << 20),
+        (resource.RLIMIT_DATA, memory_mb << 20),  # and not the address space: PyTorch maps more than it uses
         (resource.RLIMIT_CPU, math.ceil(seconds) * 4),
         (resource.RLIMIT_CORE, 0),
     ]

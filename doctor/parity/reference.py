@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from doctor.parity.tensors import Tensors, flattened
+from doctor.subjects import reference_child
 
 
 class ReferenceError(Exception):
@@ -29,8 +27,7 @@ class Reference:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self._module, factory = _factory(target)
-        self._factory: Callable[[], torch.nn.Module] = factory
+        self._module, self._factory = _module(target)
         self.model = self._build(0)
         other = self._build(1)
         mine, others = self.model.state_dict(), other.state_dict()
@@ -42,15 +39,10 @@ class Reference:
         ]
 
     def _build(self, seed: int) -> torch.nn.Module:
-        torch.manual_seed(seed)
         try:
-            built = self._factory()
+            built: torch.nn.Module = reference_child.model_of(self._module, self._factory, seed)
         except Exception as failure:
             raise ReferenceError(f"{self.target} failed ({type(failure).__name__}: {str(failure)[:300]})") from failure
-        if isinstance(built, tuple) and built and isinstance(built[0], torch.nn.Module):
-            built = built[0]
-        if not isinstance(built, torch.nn.Module):
-            raise ReferenceError(f"{self.target} gives a {type(built).__name__}, no torch.nn.Module")
         return built.cpu().eval()
 
     @property
@@ -119,35 +111,16 @@ def _same(one: Any, other: Any) -> bool:
     return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
-def _factory(target: str) -> tuple[Any, Callable[[], torch.nn.Module]]:
+def _module(target: str) -> tuple[Any, str]:
+    """The imported module and the factory's name (empty: one of the usual)."""
     where, colon, name = target.rpartition(":")
-    if not colon:
-        raise ReferenceError(f"{target}: a reference is module:factory or file.py:factory")
+    if not colon or name.endswith(".py"):
+        where, name = target, ""
+    if where.endswith(".py"):
+        if not Path(where).is_file():
+            raise ReferenceError(f"no file {where}")
+        sys.path.insert(0, str(Path(where).resolve().parent))
     try:
-        if where.endswith(".py"):
-            path = Path(where).resolve()
-            if not path.is_file():
-                raise ReferenceError(f"no file {where}")
-            sys.path.insert(0, str(path.parent))
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-    except ReferenceError:
-        raise
+        return reference_child.load(where), name
     except Exception as failure:
         raise ReferenceError(f"{where} cannot be imported ({type(failure).__name__}: {failure})") from failure
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-        if found is None:
-            raise ReferenceError(f"{where} has no {name}")
-    if isinstance(found, torch.nn.Module):
-        return module, lambda: copy.deepcopy(found)
-    if not callable(found):
-        raise ReferenceError(f"{target} is a {type(found).__name__}, neither a module nor a function that builds one")
-    return module, found
