@@ -11,7 +11,7 @@ from doctor.parity.reference import Reference
 from doctor.parity.tensors import Tensors
 
 _LEVELS = 256  # distinct values of an 8-bit tensor
-_ENOUGH = 1024  # elements from which few distinct values mean a grid
+_ENOUGH = 32  # elements from which few distinct values mean a grid
 _SAMPLE = 65536
 
 

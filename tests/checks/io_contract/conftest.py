@@ -123,6 +123,18 @@ class Track(nn.Module):
         return self.out(self.gru(steps)[0])
 
 
+class Scaled(Photo):
+    def sample_inputs(self):
+        return (noise(5, 3, 8, 8),)
+
+
+class Mixing(Match):
+    def forward(self, user, item):
+        return super().forward(user, item - item.mean(0))
+
+
+def scaled(): return settled(Scaled())
+def mixing(): return settled(Mixing())
 def photo(): return settled(Photo())
 def camera(): return settled(Camera())
 def tagger(): return settled(Tagger())
@@ -141,6 +153,7 @@ SAMPLES = {
     "photo": lambda: {"images": noise(5, 3, 8, 8)},
     "camera": lambda: {"images": noise(5, 3, 8, 8) * 60 + 110},
     "tagger": lambda: {"input_ids": noise(5, 9).mul(9).long() % 40, "lengths": torch.tensor([9, 7, 5, 9, 4])},
+    "mixing": lambda: {"user": noise(6, 6), "item": noise(6, 6, seed=1)},
     "match": lambda: {"user": noise(6, 6), "item": noise(6, 6, seed=1)},
     "sampler": lambda: {"x": noise(6, 6)},
     "gate": lambda: {"x": noise(6, 6).clamp(-2, 2)},
