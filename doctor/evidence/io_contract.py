@@ -9,6 +9,7 @@ from pathlib import Path
 from doctor.errors import Unavailable
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.base import Evidence
+from doctor.evidence.pickle_manifest import PickleManifest
 from doctor.probes import probe
 
 Dim = int | str | None
@@ -80,8 +81,8 @@ class IOContract(Evidence):
 
 
 @probe
-def io_contract(source: ArtifactSource) -> IOContract:
-    """Read the signature of the exported file."""
+def io_contract(source: ArtifactSource, manifest: PickleManifest) -> IOContract:
+    """Read the signature of the exported file; of one that was not judged safe, no pickle."""
     files = [file for file in source.files if file.format in _EXPORTED]
     if not files:
         raise Unavailable("the artifact declares no inputs and outputs: it holds weights alone")
@@ -89,6 +90,6 @@ def io_contract(source: ArtifactSource) -> IOContract:
     from doctor.interfaces import reading
 
     try:
-        return reading.read(Path(source.root) / file.path, file.path, file.format)
+        return reading.read(Path(source.root) / file.path, file.path, file.format, attributes=manifest.safe)
     except reading.UnreadableInterface as failure:
         raise Unavailable(f"{file.path}: {failure}") from None

@@ -11,8 +11,11 @@ class UnreadableInterface(Exception):
     """The signature cannot be read; the message says why."""
 
 
-def read(path: Path, name: str, kind: str) -> IOContract:
-    """Read it; raises UnreadableInterface, whatever is wrong with the file."""
+def read(path: Path, name: str, kind: str, *, attributes: bool = True) -> IOContract:
+    """Read it; raises UnreadableInterface, whatever is wrong with the file.
+
+    `attributes` allows to read the pickled attributes of TorchScript modules.
+    """
     try:
         if kind == "onnx":
             from doctor.interfaces import onnx_graph
@@ -21,7 +24,7 @@ def read(path: Path, name: str, kind: str) -> IOContract:
         if kind == "torchscript":
             from doctor.interfaces import torchscript
 
-            return torchscript.read(path, name)
+            return torchscript.read(path, name, attributes=attributes)
         from doctor.interfaces import exported
 
         return exported.read(path, name)

@@ -59,8 +59,10 @@ class _Inert(pickle.Unpickler):
         return _Record()
 
 
-def read(path: Path, name: str) -> IOContract:
-    """Read a TorchScript file; raises ValueError when its code does not parse."""
+def read(path: Path, name: str, *, attributes: bool = True) -> IOContract:
+    """Read a TorchScript file, with the modules' attributes or its code alone; raises ValueError when that does not
+    parse.
+    """
     with zipfile.ZipFile(path) as archive:
         root = archive.namelist()[0].partition("/")[0]
         sources = {
@@ -68,16 +70,16 @@ def read(path: Path, name: str) -> IOContract:
             for member in archive.infolist()
             if re.match(rf"{re.escape(root)}/code/.*\.py$", member.filename) and member.file_size <= _MAX_TEXT
         }
-        attributes = _attributes(archive, root)
+        record = _attributes(archive, root) if attributes else None
     classes = dict(_classes(sources))
-    top = classes.get(attributes.path) if attributes is not None else None
+    top = classes.get(record.path) if record is not None else None
     if top is None:
         top = next(iter(classes.values()), None)
     if top is None:
         raise ValueError("no code in the archive")
     inputs, outputs = _signature(top)
     notes = [note for tree in map(_parsed, sources.values()) for note in _notes(tree)]
-    notes += list(_left_in_training(attributes, classes, "model")) if attributes is not None else []
+    notes += list(_left_in_training(record, classes, "model")) if record is not None else []
     return IOContract(
         format="torchscript",
         file=name,

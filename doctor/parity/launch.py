@@ -20,7 +20,13 @@ def run(job: dict[str, Any]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="doctor-gate-") as scratch:
         folder = Path(scratch)
         results = folder / "results.jsonl"
-        plan = {**job, "results": str(results), "scratch": str(folder / "scratch"), "parent": os.getpid(), "cwd": str(Path.cwd())}
+        plan = {
+            **job,
+            "results": str(results),
+            "scratch": str(folder / "scratch"),
+            "parent": os.getpid(),
+            "cwd": str(Path.cwd()),
+        }
         (folder / "job.json").write_text(json.dumps(plan), encoding="utf-8")
         ended = run_child(
             [sys.executable, "-P", "-c", "from doctor.parity.child import main; main()", str(folder / "job.json")],
