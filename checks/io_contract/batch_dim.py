@@ -109,8 +109,7 @@ def _fails(outcome: Outcome, run: ArtifactRun) -> bool:
         return True
     worst = outcome.worst
     if worst is not None:
-        as_ever = run.sample is not None and run.sample.worst is not None and not run.sample.worst.same_shape
-        return not worst.same_shape and not as_ever
+        return not worst.same_shape and (run.sample is None or run.sample.within is not False)
     return bool(outcome.shapes) and all(shape and shape[0] != outcome.size for _, shape in outcome.shapes)
 
 

@@ -48,7 +48,7 @@ def batch_variance(run: ArtifactRun, contract: IOContract | None, parity: Parity
     ARC008 for the same fault in a program.
     """
     alone, beside = run.alone, run.reference_alone
-    if alone is None or alone.within is not False or _in_training(contract, parity):
+    if alone is None or alone.within is not False or run.unsteady is not None or _in_training(contract, parity):
         return
     if beside is not None and beside.within is False:
         return

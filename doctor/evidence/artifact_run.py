@@ -96,7 +96,7 @@ class Tried:
 @dataclass(frozen=True)
 class WeightCheck:
     """The artifact's weights against the reference's, by name; `explains` says that the reference with the artifact's
-    weights gives the artifact's outputs.
+    weights gives the artifact's outputs; `constants` that only buffers differ which are no running statistics.
     """
 
     compared: int = 0
@@ -106,6 +106,7 @@ class WeightCheck:
     explains: bool | None = None
     exchanged: tuple[str, str] | None = None
     differing_names: tuple[str, ...] = ()
+    constants: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "float32": (1e-3, 1e-4),
     "float16": (5e-2, 1e-2),
     "bfloat16": (0.3, 5e-2),
-    "int8": (0.6, 0.1),  # 20 dB
-    "int4": (1.2, 0.2),  # 14 dB
+    "int8": (0.3, 0.05),  # 26 dB
+    "int4": (0.9, 0.15),  # 16 dB
 }
 _WIDEST = (2.0, 0.316)
 _INTEGER_SHARE = {"float64": 0.005, "float32": 0.005, "float16": 0.02, "bfloat16": 0.05, "int8": 0.1, "int4": 0.2}

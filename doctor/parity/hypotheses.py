@@ -231,15 +231,19 @@ class WeightCheck:
     explains: bool | None = None
     exchanged: tuple[str, str] | None = None
     differing_names: tuple[str, ...] = ()
+    constants: bool = False  # only buffers differ that are no running statistics: constants of preprocessing
 
 
 def weights(scene: Scene, tensors: Mapping[str, torch.Tensor], lowest: str) -> WeightCheck | None:
-    """Compare the weights by name; None where fewer than half of the reference's stand in the artifact."""
+    """Compare the weights by name, whatever stands before it in the artifact; None where fewer than half of the
+    reference's are found.
+    """
     own = {key: value for key, value in scene.reference.model.state_dict().items() if value.is_floating_point()}
+    named = _named_alike(own, tensors)
     theirs = {
-        key: (tensors[key].dequantize() if tensors[key].is_quantized else tensors[key]).to(own[key].dtype)
-        for key in own
-        if key in tensors and tensors[key].shape == own[key].shape
+        key: (value.dequantize() if value.is_quantized else value).to(own[key].dtype)
+        for key, value in named.items()
+        if value.shape == own[key].shape
     }
     if len(theirs) < 0.5 * len(own) or not theirs:
         return None
@@ -248,6 +252,8 @@ def weights(scene: Scene, tensors: Mapping[str, torch.Tensor], lowest: str) -> W
     for key, value in theirs.items():
         size = own[key].norm().clamp_min(1e-12)
         apart[key] = ((value - own[key]).norm() / size).item()
+    buffers = {name for name, _ in scene.reference.model.named_buffers()}
+    constants = {name for name in buffers if "running_" not in name}
     differing = tuple(key for key, distance in apart.items() if not distance <= bound)
     rms = (sum(distance**2 for distance in apart.values()) / len(apart)) ** 0.5
     explains: bool | None = None
@@ -263,7 +269,17 @@ def weights(scene: Scene, tensors: Mapping[str, torch.Tensor], lowest: str) -> W
         explains=explains,
         exchanged=_exchanged(own, theirs, differing),
         differing_names=differing[:12],
+        constants=bool(differing) and all(key in constants for key in differing),
     )
+
+
+def _named_alike(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The artifact's tensors by the reference's names; those of a wrapped model have a prefix, which is the same for
+    all.
+    """
+    prefixes = {""} | {name.removesuffix(key) for key in list(own)[:4] for name in tensors if name.endswith(f".{key}")}
+    best = max(prefixes, key=lambda prefix: sum(prefix + key in tensors for key in own))
+    return {key: tensors[best + key] for key in own if best + key in tensors}
 
 
 def _exchanged(

@@ -11,7 +11,7 @@ from doctor.parity.reference import Reference
 from doctor.parity.tensors import Tensors
 
 _LEVELS = 256  # distinct values of an 8-bit tensor
-_ENOUGH = 32  # elements from which few distinct values mean a grid
+_ENOUGH = 16  # elements from which few distinct values mean a grid
 _SAMPLE = 65536
 
 
@@ -61,7 +61,7 @@ def on_grid(value: torch.Tensor) -> bool:
         return False
     flat = value.detach().float()
     flat = flat[:, 0] if flat.dim() > 2 and flat.shape[1] == 1 else flat
-    if flat.numel() >= _ENOUGH and flat.flatten()[:_SAMPLE].unique().numel() <= min(_LEVELS, flat.numel() // 4):
+    if flat.numel() >= _ENOUGH and flat.flatten()[:_SAMPLE].unique().numel() <= min(_LEVELS, flat.numel() // 2):
         return True
     return _multiples(value)
 
