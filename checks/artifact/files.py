@@ -52,8 +52,8 @@ def path_escape(contents: ArtifactContents) -> Iterator[Finding]:
 class VersionLimits(Limits):
     """Thresholds of FIL004."""
 
-    opset: int = 26  # newest opset of the default domain that the runtime knows; ONNX Runtime 1.30
-    ir_version: int = 13  # newest IR of the same
+    opset: int = 28  # newest opset of the default domain that the runtime knows; ONNX Runtime 1.32, tried
+    ir_version: int = 14  # newest IR of the same
     oldest: int = 7  # oldest opset that ONNX Runtime promises to run
 
 
@@ -62,7 +62,6 @@ class VersionLimits(Limits):
     "runtime-version",
     Severity.ERROR,
     faq="deployment/model file/incorrect",
-    faults=("corrupt-file",),
 )
 def runtime_version(source: ArtifactSource, contents: ArtifactContents, limits: VersionLimits) -> Iterator[Finding]:
     """The file's format is newer than the runtime that shall load it.

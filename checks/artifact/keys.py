@@ -231,7 +231,8 @@ def missing_reference_buffers(
     if len(reference.missing(names)) == len(reference.state):
         return
     counters = [name for name in missing if name.endswith("num_batches_tracked")]
-    missing = [name for name in missing if name not in counters]
+    gone = {name.rpartition(".")[0] for name in reference.missing(names) if reference.state[name].parameter}
+    missing = [name for name in missing if name not in counters and name.rpartition(".")[0] not in gone]
     if missing:
         statistics = sum(name.endswith(_STATISTICS) for name in missing)
         words = f", {statistics} of them running statistics" if statistics else ""
@@ -241,7 +242,7 @@ def missing_reference_buffers(
             measured={"missing": Measure(value=len(missing), threshold=0)},
             remedy="save model.state_dict(), which holds the buffers, not model.named_parameters()",
         )
-    elif counters:
+    elif counters and not gone:
         yield Finding(
             message=f"{len(counters)} counters num_batches_tracked are missing; evaluation does not need them",
             severity=Severity.INFO,
@@ -260,7 +261,7 @@ def untrained_against_reference(
     aligned = reference.aligned(names)
     for name, comparison in reference.compared.items():
         found = stats.get(aligned[name])
-        if found is None or not name.endswith("weight") or len(found.shape) < 2 or found.count < 64:
+        if found is None or not name.endswith("weight") or len(found.shape) < 2 or found.count < 16:
             continue
         fan_in = found.count // found.shape[0]
         if comparison.relative > 0.2 and found.uniform_within(fan_in**-0.5) and comparison.size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from doctor.evidence.artifact_contents import ArtifactContents
+from doctor.evidence.reference_model import ReferenceModel, adapted
 from doctor.evidence.weight_stats import TensorStats, WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -33,7 +33,7 @@ class TwinLimits(Limits):
     Severity.ERROR,
     faq="deployment/parameters/duplicated",
 )
-def duplicate_tensors(contents: ArtifactContents, weights: WeightStats, limits: TwinLimits) -> Iterator[Finding]:
+def duplicate_tensors(weights: WeightStats, reference: ReferenceModel | None, limits: TwinLimits) -> Iterator[Finding]:
     """Two layers hold the very same numbers, though nothing ties them.
 
     ## What it measures
@@ -58,7 +58,7 @@ def duplicate_tensors(contents: ArtifactContents, weights: WeightStats, limits: 
     ## References
     Press and Wolf (2017) on tying; safetensors, "Torch shared tensors".
     """
-    groups = [group for group in weights.twins() if _counts(group, limits)]
+    groups = [group for group in weights.twins() if _counts(group, limits) and not _tied(group, reference)]
     certain = [group for group in groups if not _by_design(group)]
     fresh = bool(certain) and _deep_copies(certain, weights)
     for index, group in enumerate(certain[: limits.most]):
@@ -82,6 +82,14 @@ def duplicate_tensors(contents: ArtifactContents, weights: WeightStats, limits: 
                 measured={"tensors": Measure(value=len(group), threshold=1)},
                 remedy="store it once and tie it when loading",
             )
+
+
+def _tied(group: Sequence[TensorStats], reference: ReferenceModel | None) -> bool:
+    """Whether the reference ties all of them."""
+    if reference is None:
+        return False
+    names = {adapted(tensor.name, reference.prefix) for tensor in group}
+    return any(names <= set(tie) for tie in reference.ties)
 
 
 def _counts(group: Sequence[TensorStats], limits: TwinLimits) -> bool:

@@ -38,9 +38,9 @@ def read(source: ArtifactSource) -> Found:
     """Read all files; what cannot be read is a problem of the file, never an error of ours."""
     found = Found()
     root = Path(source.root)
-    for file in source.files:
+    for index, file in enumerate(source.files):
         path = root / file.path
-        expected = sniffing.EXPECTED.get(path.suffix.lower(), ())
+        expected = sniffing.expected(path, alone=source.format not in ("huggingface", "sharded") and index == 0)
         if expected and file.format not in expected:
             what = sniffing.told(path) if file.format == "unknown" else f"of the format {file.format}"
             label = "truncated-file" if file.size == 0 else "corrupt-file"

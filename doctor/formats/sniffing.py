@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,19 @@ EXPECTED = {
     ".npz": ("zip",),
     ".npy": ("numpy",),
 }
+_WEIGHT_FILE = re.compile(r"(pytorch_model|adapter_model|diffusion_pytorch_model|model)([-.]\d.*)?\.bin")
+
+
+def expected(path: Path, alone: bool) -> tuple[str, ...]:
+    """The formats that a file's name promises; none for names such as `.bin` that may hold anything, unless it is the
+    usual name of a file of weights or `alone` is judged.
+    """
+    suffix = path.suffix.lower()
+    if suffix in EXPECTED:
+        return EXPECTED[suffix]
+    if alone and suffix in (".pickle", ".joblib", ".ptc"):
+        return EXPECTED[".pkl"]
+    return (*EXPECTED[".pt"], "zip") if suffix == ".bin" and (alone or _WEIGHT_FILE.fullmatch(path.name)) else ()
 
 
 def sniff(path: Path) -> str:

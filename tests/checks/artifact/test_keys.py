@@ -1,0 +1,244 @@
+"""Rules on the keys: on the file alone, and against the reference model."""
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from doctor.errors import DoctorError
+from doctor.evidence.reference_model import adapted, common_prefix
+from doctor.findings import Severity
+from doctor.subjects.reference import Built
+from doctor.subjects.reference_child import _describe
+
+MODEL = """
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.up = nn.BatchNorm1d(width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.up(self.norm(x).relu())
+
+
+class Net(nn.Module):
+    def __init__(self, width=24):
+        super().__init__()
+        self.embed = nn.Embedding(40, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(2))
+        self.head = nn.Linear(width, 40, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("scale", torch.tensor(2.0), persistent=False)
+
+    def forward(self, ids):
+        x = self.embed(ids).mean(1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def build():
+    net = Net()
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(5)
+        for value in net.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.randn(value.shape, generator=generator).abs() * 0.3)
+    return net.eval()
+
+
+def fresh():
+    return Net()
+
+
+def crash():
+    raise OSError("no such backbone")
+"""
+
+
+@contextmanager
+def built_here(spec, timeout_s, memory_mb):
+    path, _, factory = spec.rpartition(":")
+    with TemporaryDirectory() as scratch:
+        facts = _describe(path, factory, Path(scratch))
+        sys.modules.pop(Path(path).stem, None)
+        yield Built(json.loads(json.dumps(facts)), Path(scratch) / "values.bin")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, request):
+    """A folder with the model's code. The reference is built in this process, save where a test is about the child."""
+    (tmp_path / "net.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    if "child" not in request.keywords:
+        monkeypatch.setattr("doctor.subjects.reference.built", built_here)
+    scope = {}
+    exec(MODEL, scope)
+    return scope
+
+
+def write(state, name="net.safetensors"):
+    if name.endswith("safetensors"):
+        save_file({key: value.clone().contiguous() for key, value in state.items()}, name)
+    else:
+        torch.save(state, name)
+    return name
+
+
+def serious(report):
+    return [f for f in report.findings if f.level is not Severity.INFO]
+
+
+def state_of(project, drop=()):
+    return {k: v.clone() for k, v in project["build"]().state_dict().items() if not k.startswith(tuple(drop) or ("-",))}
+
+
+@pytest.mark.parametrize("factory", ["build", "fresh"])
+def test_the_state_dict_of_the_reference_is_silent(factory, project, judge):
+    state = state_of(project)
+    for name, kept in (("a.safetensors", state), ("b.pt", project["build"]().state_dict())):
+        assert not judge(write(kept, name), reference=f"net.py:{factory}").findings
+    tied_once = {key: value for key, value in state.items() if key != "head.weight"}
+    assert not judge(write(tied_once), reference=f"net.py:{factory}").findings
+
+
+@pytest.mark.child
+def test_half_precision_is_no_drift(project, judge):
+    for dtype in (torch.float16, torch.bfloat16):
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state_of(project).items()}
+        assert not serious(judge(write(state), reference="net.py:build"))
+
+
+def test_missing_layers_are_named(project, judge):
+    (finding,) = serious(judge(write(state_of(project, ("blocks.1",))), reference="net.py:build"))
+    assert (finding.rule, finding.faults, finding.location.module) == ("MOD002", ("silent-missing-keys",), "blocks")
+
+
+def test_parameters_without_buffers_are_missing_buffers(project, judge):
+    state = {k: v for k, v in state_of(project).items() if "running" not in k and "num_batches" not in k}
+    (finding,) = serious(judge(write(state), reference="net.py:fresh"))
+    assert (finding.rule, finding.faults) == ("WGT003", ("missing-buffers",))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "encoder.net."])
+def test_a_prefix_is_named_and_the_rest_is_compared(prefix, project, judge):
+    state = {prefix + key: value for key, value in state_of(project).items()}
+    (finding,) = serious(judge(write(state), reference="net.py:build"))
+    assert finding.faults == ("key-prefix-mismatch",)
+    assert prefix in finding.message
+    alone = serious(judge(write(state)))
+    assert [f.faults for f in alone] == ([("key-prefix-mismatch",)] if "mod" in prefix and prefix != "model." else [])
+
+
+def test_a_missing_prefix_is_named(project, judge):
+    wrapper = MODEL + "\n\ndef wrapped():\n    return nn.ModuleDict({'backbone': build()})\n"
+    Path("wrapped.py").write_text(wrapper)
+    (finding,) = serious(judge(write(state_of(project)), reference="wrapped.py:wrapped"))
+    assert '"backbone."' in finding.message
+    assert "lack" in finding.message
+
+
+def test_prefixes_by_themselves():
+    reference = ["a.weight", "a.bias", "b.weight"]
+    assert common_prefix(["module.a.weight", "module.a.bias", "module.b.weight"], reference) == "module."
+    assert common_prefix(["a._orig_mod.weight", "a._orig_mod.bias", "b._orig_mod.weight"], reference) == "_orig_mod."
+    assert common_prefix(["weight", "bias"], ["a.weight", "a.bias"]) == "-a."
+    assert common_prefix(reference, reference) == ""
+    assert common_prefix(["x.weight", "y.weight"], reference) == ""
+    assert adapted("module.a._orig_mod.weight", "_orig_mod.module.") == "a.weight"
+
+
+def test_an_older_architecture_is_drift(project, judge):
+    state = state_of(project)
+    state["blocks.2.up.weight"] = torch.randn(24, 24)
+    (finding,) = serious(judge(write(state), reference="net.py:build"))
+    assert (finding.rule, finding.faults) == ("MOD001", ("stale-artifact",))
+
+
+def test_another_shape_is_named_with_both(project, judge):
+    state = state_of(project)
+    state["blocks.0.up.weight"] = torch.randn(32, 24)
+    (finding,) = serious(judge(write(state), reference="net.py:build"))
+    assert "shape-mismatch" in finding.faults
+    assert "32x24" in finding.message
+    assert "24x24" in finding.message
+
+
+def test_one_tensor_of_another_checkpoint_is_stale(project, judge):
+    state = state_of(project)
+    state["blocks.0.up.weight"] = torch.randn(24, 24)
+    (finding,) = serious(judge(write(state), reference="net.py:build"))
+    assert finding.faults == ("stale-artifact",)
+    assert not serious(judge(write(state), reference="net.py:fresh")), "a reference that is drawn anew is no measure"
+
+
+def test_coarse_levels_are_a_quantization_error_and_fine_ones_are_not(project, judge):
+    state = state_of(project)
+    weight = state["blocks.0.up.weight"]
+    for levels, sick in ((4, True), (200, False)):
+        step = weight.max() / levels
+        state["blocks.0.up.weight"] = (weight / step).round() * step
+        found = serious(judge(write(state), reference="net.py:build"))
+        assert [f.faults for f in found] == ([("quantization-error",)] if sick else [])
+
+
+def test_untied_weights(project, judge):
+    state = state_of(project)
+    state["head.weight"] = state["head.weight"] + 0.1
+    found = serious(judge(write(state), reference="net.py:fresh"))
+    assert [f.faults for f in found] == [("untied-weights",)]
+
+
+def test_a_head_that_the_reference_has_trained(project, judge):
+    state = state_of(project)
+    state["blocks.1.up.weight"] = torch.nn.Linear(24, 24).weight.detach()
+    found = serious(judge(write(state), reference="net.py:build"))
+    assert {"untrained-layer"} <= {label for f in found for label in f.faults}
+
+
+def test_adapters_beside_the_base_and_alone(project, judge):
+    adapters = {f"blocks.{i}.up.lora_{m}.default.weight": torch.randn(4, 24) for i in range(2) for m in "AB"}
+    found = serious(judge(write(state_of(project) | adapters)))
+    assert [f.faults for f in found] == [("unmerged-adapter",)]
+    Path("adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "base"}))
+    assert not serious(judge(write(adapters, "adapter_model.safetensors")))
+
+
+def test_an_averaged_model_and_a_model_attribute_are_silent(judge, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(4, 4))
+    assert not serious(judge(write(averaged.state_dict(), "swa.pt")))
+    assert not serious(judge(write({"model.layers.0.weight": torch.randn(3, 3), "lm_head.weight": torch.randn(3, 3)})))
+
+
+@pytest.mark.child
+def test_a_reference_that_cannot_be_built_is_one_line(project, judge):
+    name = write(state_of(project))
+    with pytest.raises(DoctorError, match="no such backbone"):
+        judge(name, reference="net.py:crash")
+    with pytest.raises(DoctorError, match=r"no file nowhere\.py"):
+        judge(name, reference="nowhere.py:build")
+
+
+@pytest.mark.child
+def test_a_reference_that_never_ends_is_ended(project, judge):
+    Path("slow.py").write_text("import time\n\ndef build():\n    time.sleep(600)\n")
+    with pytest.raises(DoctorError, match="not built within"):
+        judge(write(state_of(project)), reference="slow.py:build", timeout_s=3.0)
+
+
+@pytest.mark.child
+def test_the_reference_writes_nothing_of_the_users(project, judge, tmp_path):
+    text = MODEL + "\n\ndef writing():\n    open('left.txt', 'w').write('x')\n    return build()\n"
+    (tmp_path / "writing.py").write_text(text)
+    judge(write(state_of(project)), reference="writing.py:writing")
+    assert not (tmp_path / "left.txt").exists()
