@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from doctor import probes, registry
@@ -12,6 +13,7 @@ from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_run import ArtifactRun
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.reference_model import ReferenceModel
+from doctor.findings import Effect, Finding, Severity, Verdict
 from doctor.ranking import ranked
 from doctor.registry import Rule
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
@@ -38,7 +40,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     if source.inputs and isinstance(run, ArtifactRun) and run.inputs_error:
         raise DoctorError(run.inputs_error, "see --inputs")
     findings, skips = registry.run(looks, found, settings.rules)
-    order = ranked(findings)
+    order = ranked([_observed(finding) for finding in findings])
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
@@ -47,11 +49,19 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         subject=_subject(source, found[ArtifactContents], seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
         findings=order,
-        evidence={"artifact": {"format": source.format, "files": [vars(file) for file in source.files[:1000]]}},
+        evidence={"artifact": {"format": source.format, "files": [vars(file) for file in source.files[:1000]]}}
+        | ({"run": asdict(run)} if isinstance(run, ArtifactRun) else {}),
         skipped=skipped,
         fine=fine,
         notes=tuple(registry.warnings),
     )
+
+
+def _observed(finding: Finding) -> Finding:
+    """What was shown by reading or running the artifact needs no trial."""
+    if finding.demonstrated is None or finding.level is Severity.INFO:
+        return finding
+    return finding.revised(verdict=Verdict.CONFIRMED, effect=Effect(statistic="observation", note=finding.demonstrated))
 
 
 def _concerns(look: Rule) -> bool:
