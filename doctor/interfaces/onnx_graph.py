@@ -1,4 +1,4 @@
-"""ONNX: signature and noteworthy nodes; weights in external files are not loaded."""
+"""ONNX: signature and noteworthy nodes; weights are not loaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from doctor.evidence.io_contract import Dim, GraphNote, IOContract, Port
+from doctor.interfaces import slim
 
 _DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
@@ -25,7 +26,7 @@ def read(path: Path, name: str) -> IOContract:
     """Read an ONNX file; raises what the parser raises."""
     import onnx
 
-    model = onnx.load(str(path), load_external_data=False)
+    model = onnx.ModelProto.FromString(slim.without_weights(path))
     graph = model.graph
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
     own = {initializer.name for initializer in graph.initializer}

@@ -116,3 +116,25 @@ def test_a_hostile_pickle_in_a_scripted_file_is_not_executed(files, tmp_path):
     for attributes in (True, False):
         reading.read(tmp_path / "m.pt", "m.pt", "torchscript", attributes=attributes)
     assert not (tmp_path / "executed").exists()
+
+
+def test_large_weights_are_not_loaded_to_read_a_signature(tmp_path):
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from doctor.interfaces import slim
+
+    big = numpy_helper.from_array(np.ones((4, 200_000), np.float32), "w")
+    small = numpy_helper.from_array(np.array([7, -1]), "shape")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 200_000])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [big, small])
+    onnx.save(helper.make_model(graph), str(tmp_path / "m.onnx"))
+    content = slim.without_weights(tmp_path / "m.onnx")
+    assert len(content) < 1000
+    weights = {entry.name: entry for entry in onnx.ModelProto.FromString(content).graph.initializer}
+    assert list(weights["w"].dims) == [4, 200_000]
+    assert numpy_helper.to_array(weights["shape"]).tolist() == [7, -1]
+    contract = reading.read(tmp_path / "m.onnx", "m.onnx", "onnx")
+    assert [str(port) for port in contract.inputs] == ["x: float32[n, 4]"]
