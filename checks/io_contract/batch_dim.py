@@ -37,7 +37,8 @@ def fixed_batch_dim(run: ArtifactRun, contract: IOContract | None) -> Iterator[F
     torch.onnx.export(model, (x,), "model.onnx", dynamic_shapes=({0: torch.export.Dim("batch")},))
     ```
     ## When it is right
-    A fixed batch of 1, where the sample has 1 row, too (info). Models whose reference fails at these sizes itself. First
+    A fixed batch of 1, where the sample has 1 row, too, and the batch of a torch.export program, which is fixed unless it is
+    exported otherwise, where the sample has as many rows (both info). Models whose reference fails at these sizes itself. First
     dimensions that are no batch (the dimension called batch stands elsewhere).
     ## References
     pytorch.org/docs: torch.export.Dim, torch.onnx.export (dynamic_shapes, dynamic_axes)
@@ -50,7 +51,7 @@ def fixed_batch_dim(run: ArtifactRun, contract: IOContract | None) -> Iterator[F
     if fixed is not None:
         port, size = fixed
         other = run.batch is not None and run.sampled and run.batch != size
-        if size == 1 and not other:
+        if (size == 1 or (contract is not None and contract.format == "pt2")) and not other:
             severity = Severity.INFO
         else:
             severity = Severity.ERROR if known or not _free(contract) else Severity.INFO

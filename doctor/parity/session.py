@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from doctor.parity.backends import LoadError, WeightsBackend, opened
 from doctor.parity.bench import Bench, Emit, attempt, described
 from doctor.parity.difference import tolerance
 from doctor.parity.reference import Reference, ReferenceError
-from doctor.parity.tensors import Tensors
+from doctor.parity.tensors import Tensors, dtype_name
 
 _SEED = 20240229
 
@@ -61,11 +62,14 @@ def _examine(bench: Bench) -> None:
     if where.missing:
         return
     actual, failure = attempt(lambda: bench.backend(where.given))
-    if actual is None and _doubles(where.given):  # what NumPy makes unasked: runtimes want float32
-        changed |= dict.fromkeys(_doubles(where.given), ("float64", "float32"))
-        where.given = _singles(where.given)
-        _emit_alignment(bench, changed)
-        actual, failure = attempt(lambda: bench.backend(where.given))
+    own = _float_of(bench.backend.weights())
+    if actual is None and (others := _of_other_precision(where.given, own)):
+        given = _in_precision(where.given, own)
+        actual, _ = attempt(lambda: bench.backend(given))
+        if actual is not None:
+            changed |= {name: (dtype_name(where.given[name]), dtype_name(given[name])) for name in others}
+            where.given = given
+            _emit_alignment(bench, changed)
     if actual is None:
         bench.emit("sample", artifact_error=failure)
         if not bench.job.get("inputs"):
@@ -125,8 +129,9 @@ def _expected(bench: Bench, where: Alignment) -> Tensors | None:
         return None
     expected: Tensors | None
     expected, failure = attempt(lambda: bench.reference(where.arguments))  # type: ignore[misc]
-    if expected is None and _doubles(where.arguments):
-        where.arguments = _singles(where.arguments)
+    own_dtype = _float_of(bench.reference.model.state_dict())
+    if expected is None and _of_other_precision(where.arguments, own_dtype):
+        where.arguments = _in_precision(where.arguments, own_dtype)
         expected, _ = attempt(lambda: bench.reference(where.arguments))  # type: ignore[misc]
     if expected is None:
         own = bench.reference.samples()
@@ -157,9 +162,16 @@ def _lowest(bench: Bench) -> str:
     return next(kind for kind in order if kind in kinds or kind == "float32")
 
 
-def _doubles(values: Tensors) -> list[str]:
-    return [name for name, value in values.items() if value.dtype is torch.float64]
+def _float_of(weights: Mapping[str, torch.Tensor]) -> torch.dtype:
+    """The dtype of the largest floating tensor."""
+    floats = [value for value in weights.values() if value.is_floating_point()]
+    return max(floats, key=torch.Tensor.numel).dtype if floats else torch.float32
 
 
-def _singles(values: Tensors) -> Tensors:
-    return {name: value.float() if value.dtype is torch.float64 else value for name, value in values.items()}
+def _of_other_precision(values: Tensors, dtype: torch.dtype) -> list[str]:
+    """The float inputs of another dtype: NumPy makes float64 unasked, and half-precision models are fed float32."""
+    return [name for name, value in values.items() if value.is_floating_point() and value.dtype is not dtype]
+
+
+def _in_precision(values: Tensors, dtype: torch.dtype) -> Tensors:
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in values.items()}

@@ -89,10 +89,14 @@ class TestBatch:
         assert set(seen.told) == {"IOC003"}
         assert "the sample has 5 rows" in seen.told["IOC003"].message
 
-    @pytest.mark.parametrize("way", ["onnx", "pt2"])
-    def test_a_declared_batch_larger_than_1(self, way, exports, examine):
-        path = exports.onnx("photo", free={}) if way == "onnx" else exports.pt2("photo", free=False)
-        assert set(examine(path, "photo").told) == {"IOC003"}
+    def test_a_declared_batch_larger_than_1(self, exports, examine):
+        assert set(examine(exports.onnx("photo", free={}), "photo").told) == {"IOC003"}
+
+    def test_a_program_of_torch_export_is_fixed_by_default_and_fails_with_another_sample(self, nets, exports, examine):
+        path = exports.pt2("photo", free=False)
+        assert examine(path, "photo").told == {}
+        more = {"images": nets.noise(6, 3, 8, 8)}
+        assert "fixed-batch-dim" in examine(path, "photo", more).told["IOC003"].faults
 
     def test_a_batch_of_1_that_is_sent_so_is_healthy(self, nets, exports, examine):
         one = {"images": nets.SAMPLES["photo"]()["images"][:1]}
@@ -138,6 +142,19 @@ class TestSignature:
         file = tmp_path / "sample.npz"
         np.savez(file, *[value.numpy() for value in nets.SAMPLES["match"]().values()])
         seen = examine(exports.onnx("match", names=("u", "i")), "match", given=file)
+        assert seen.told == {}
+        assert seen.parity.faithful
+
+    def test_floats_in_numpys_own_precision_are_healthy(self, nets, exports, examine):
+        doubles = {key: value.double() for key, value in nets.SAMPLES["match"]().items()}
+        for path in (exports.onnx("match"), exports.traced("match"), exports.weights("match")):
+            seen = examine(path, "match", doubles)
+            assert seen.told == {}
+            assert seen.parity.faithful
+
+    def test_a_traced_half_of_the_model_is_healthy_with_a_sample_in_float32(self, nets, exports, examine):
+        half = {key: value.half() for key, value in nets.SAMPLES["match"]().items()}
+        seen = examine(exports.traced("match", nets.match().half(), half), "match")
         assert seen.told == {}
         assert seen.parity.faithful
 
