@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from doctor.observe.child import run_child
 
-_KEPT = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE", re.IGNORECASE)
 
 
 def run(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,8 +47,10 @@ def run(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _environment() -> dict[str, str]:
-    """No secrets of the environment, no network by the usual libraries, one thread."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    """The user's own, since the reference may need it, without what looks like a secret; no network by the usual
+    libraries, one thread.
+    """
+    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return kept | quiet | {"PYTHONDONTWRITEBYTECODE": "1"}
 

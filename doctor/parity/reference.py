@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +84,24 @@ class Reference:
         """A copy to change."""
         return copy.deepcopy(self.model).eval()
 
-    def samples(self) -> Tensors | None:
-        """What the module's or the model's own `sample_inputs()` (or `example_inputs`) gives."""
-        for owner in (self.model, self._module):
-            for name in ("sample_inputs", "example_inputs", "example_input_array", "dummy_inputs"):
+    @cached_property
+    def _samples(self) -> Tensors | None:
+        for owner in (self._module, self.model):
+            for name in ("sample_inputs", "example_inputs", "example_input_array"):
                 found = getattr(owner, name, None)
                 if found is None or isinstance(found, torch.nn.Module):
                     continue
                 try:
-                    value = found() if callable(found) else found
-                except Exception:
+                    tensors = flattened(found() if callable(found) else found)
+                except Exception:  # it needs arguments, or data that are not here
                     continue
-                tensors = flattened(value)
                 if tensors:
                     return self.arguments(tensors)
         return None
+
+    def samples(self) -> Tensors | None:
+        """What `sample_inputs()` (or `example_inputs`) beside the factory or on the model gives; always the same."""
+        return self._samples
 
     @property
     def file(self) -> str:

@@ -85,7 +85,8 @@ def test_what_the_users_code_writes_stays_away_from_the_users_files(place, tmp_p
 
 def test_secrets_of_the_environment_are_not_handed_on(place, monkeypatch):
     monkeypatch.setenv("CLOUD_TOKEN", "secret")
-    place(extra='assert "CLOUD_TOKEN" not in os.environ')
+    monkeypatch.setenv("MODEL_FOLDER", "here")
+    place(extra='assert "CLOUD_TOKEN" not in os.environ and os.environ["MODEL_FOLDER"] == "here"')
     assert run()[ParityRun].faithful
 
 
