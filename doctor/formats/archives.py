@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from doctor.evidence.artifact_contents import CodeReference, Problem
@@ -202,17 +204,19 @@ def verify(archive: Archive, found: Found) -> None:
     found.budget += 2 * archive.window.size
     if not any(entry.crc for entry in entries):
         return
-    for entry in entries:
-        fault = None
-        if not found.spend(entry.size, archive.file):
-            return
-        try:
-            if not entry.stored and entry.size > MOST_UNPACKED:
-                continue
-            if checksum(archive.window, entry, MOST_UNPACKED) != (entry.crc, entry.size):
-                fault = "its checksum (CRC-32) does not match its data"
-        except ZipFileError as failure:
-            fault = str(failure)
-        if fault:
-            inner = f"{archive.place}: {entry.name}" if archive.place else entry.name
-            found.problems.append(Problem("corrupt-file", fault, archive.file, inner))
+    entries = [entry for entry in entries if found.spend(entry.size, archive.file)]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for entry, fault in zip(entries, pool.map(lambda one: _mismatch(archive.window, one), entries), strict=True):
+            if fault:
+                inner = f"{archive.place}: {entry.name}" if archive.place else entry.name
+                found.problems.append(Problem("corrupt-file", fault, archive.file, inner))
+
+
+def _mismatch(window: Window, entry: ZipEntry) -> str | None:
+    if not entry.stored and entry.size > MOST_UNPACKED:
+        return None
+    try:
+        same = checksum(window, entry, MOST_UNPACKED) == (entry.crc, entry.size)
+    except ZipFileError as failure:
+        return str(failure)
+    return None if same else "its checksum (CRC-32) does not match its data"
