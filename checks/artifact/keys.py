@@ -269,16 +269,16 @@ def untrained_against_reference(
     aligned = reference.aligned(names)
     for name, comparison in reference.compared.items():
         found = stats.get(aligned[name])
-        if found is None or not name.endswith("weight") or len(found.shape) < 2 or found.count < 16:
+        bound = weights.initial_bound(found) if found is not None else None
+        if found is None or bound is None or found.count < 16:
             continue
-        fan_in = found.count // found.shape[0]
-        if comparison.relative > 0.2 and found.uniform_within(fan_in**-0.5) and comparison.size:
+        if comparison.relative > 0.2 and found.uniform_within(bound) and comparison.size:
             yield Finding(
-                message=f"its {found.count} weights are uniform within ±{fan_in**-0.5:.4g}, as torch.nn draws them; the "
+                message=f"its {found.count} weights are uniform within ±{bound:.4g}, as torch.nn draws them; the "
                 f"reference's trained ones differ by {comparison.relative:.2g} of their size",
                 severity=Severity.ERROR,
                 location=Location(path=found.file, tensor=found.name),
-                measured={"largest": Measure(value=found.largest, threshold=fan_in**-0.5)},
+                measured={"largest": Measure(value=found.largest, threshold=bound)},
                 remedy="export the trained layer",
             )
 
