@@ -5,7 +5,7 @@ from __future__ import annotations
 from doctor.evidence.artifact_contents import NameUse, PickleStream
 from doctor.formats.found import Found
 from doctor.formats.pickle_machine import Walk
-from doctor.formats.pickles import begins_as_pickle, follow
+from doctor.formats.pickles import begins_as_pickle, follow, plausible
 
 PICKLE_NAMES = (".pkl", ".pickle", ".debug_pkl", ".joblib", ".dill", ".p")
 _MOST_STREAMS, _MOST_NAMES, _DEPTH = 1000, 2000, 3
@@ -45,7 +45,7 @@ def glance(head: bytes, found: Found, file: str) -> bool:
     walk = follow(head, limit=20_000)
     if not found.spend(len(head) + COST * walk.opcodes, file):
         return False
-    return walk.calls > 0 and any(_plausible(use.path) for use in walk.names)
+    return walk.calls > 0 and any(plausible(use.path) for use in walk.names)
 
 
 def looks_pickled(head: bytes) -> bool:
@@ -58,10 +58,6 @@ def suspicious(walk: Walk) -> bool:
     from doctor.formats.torch_globals import ALLOWED
 
     return walk.fault is not None or any(use.path not in ALLOWED for use in walk.names)
-
-
-def _plausible(path: str) -> bool:
-    return path.startswith("<") or all(part.isidentifier() for part in path.split("."))
 
 
 def _at(place: str, offset: int) -> str:

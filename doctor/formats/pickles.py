@@ -49,16 +49,19 @@ _COUNTED = {
 
 
 def begins_as_pickle(head: bytes) -> bool:
-    """Whether these bytes begin like a pickle of protocol 0 or 1: a few opcodes that make sense in this order."""
-    if not head or head[0] not in b"(c}])]lditNIVSUXGKJM.":
-        return False
-    walk = follow(head, limit=200)
-    complete = walk.fault is None and (walk.names or walk.opcodes > 2)
-    return bool(complete or (walk.opcodes >= 8 and "bytes of the stream" in (walk.fault or "")) or _dotted(walk))
+    """Whether these bytes are a whole pickle of protocol 0 or 1, or begin one that calls what it names.
+
+    Nothing marks such a pickle, and lists of words may begin like one: two lines behind a `c` are a name.
+    """
+    walk = follow(head, limit=20_000)
+    if walk.calls and any(plausible(use.path) for use in walk.names):
+        return True
+    return walk.fault is None and walk.opcodes > 2 and not head[walk.end :].strip(b"\0\r\n ")
 
 
-def _dotted(walk: Walk) -> bool:
-    return any(part.isidentifier() for use in walk.names[:1] for part in use.path.split(".")[:1])
+def plausible(path: str) -> bool:
+    """Whether a name may be one of Python's."""
+    return path.startswith("<") or all(part.isidentifier() for part in path.split("."))
 
 
 def follow(data: bytes, start: int = 0, limit: int = MAX_OPCODES) -> Walk:
