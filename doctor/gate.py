@@ -33,20 +33,25 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     rules = registry.select(registry.load(), chosen, settings.ignore)
     looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
     found = probes.gather([source], {need.kind for look in looks for need in look.needs} | {ArtifactContents})
-    reference = found.get(ReferenceModel)
+    contents, reference = found[ArtifactContents], found.get(ReferenceModel)
+    if isinstance(contents, Unavailable):  # nothing examined is no pass
+        raise DoctorError(str(contents))
     if source.reference and isinstance(reference, Unavailable):  # asked for and not to be had: nothing was compared
         raise DoctorError(str(reference))
     run = found.get(ArtifactRun)
     if source.inputs and isinstance(run, ArtifactRun) and run.inputs_error:
         raise DoctorError(run.inputs_error, "see --inputs")
     findings, skips = registry.run(looks, found, settings.rules)
+    crashed = [skip for skip in skips if skip.crashed]
+    if crashed and not findings:
+        raise DoctorError(f"{crashed[0].rule} {crashed[0].reason}")
     order = ranked([_observed(finding) for finding in findings])
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
     seconds = round(time.monotonic() - started, 2)
     return Report(
-        subject=_subject(source, found[ArtifactContents], seconds),
+        subject=_subject(source, contents, seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
         findings=order,
         evidence={"artifact": {"format": source.format, "files": [vars(file) for file in source.files[:1000]]}}

@@ -64,7 +64,7 @@ def output_mismatch(parity: ParityRun, contract: IOContract | None, limits: Mism
     if worst is None or not worst.same_shape or _random(run) or (run.unsteady is not None and not trains):
         return
     told, reason, severity = apart(parity.sample), "", Severity.ERROR
-    faults: tuple[str, ...] = ("output-mismatch",)
+    faults: tuple[str, ...] = ("output-mismatch", "stale-artifact")  # unless a cause is found
     weights, location = run.weights, Location(tensor=worst.artifact_output)
     measured = measures(parity.sample, run)
     if run.whole is False:
@@ -79,7 +79,8 @@ def output_mismatch(parity: ParityRun, contract: IOContract | None, limits: Mism
         reason, faults = "float16 ends at 65504", ("dtype-overflow", "output-mismatch")
     elif weights is not None and weights.exchanged:
         one, other = weights.exchanged
-        reason, location = f"{one} holds the values of {other}, and the reverse", Location(tensor=one)
+        reason, faults = f"{one} holds the values of {other}, and the reverse", ("output-mismatch",)
+        location = Location(tensor=one)
     elif weights is not None and weights.differing and weights.explains is not False:
         measured["differing_tensors"] = Measure(value=weights.differing, unit=f"of {weights.compared}")
         location = Location(tensor=weights.differing_names[0])

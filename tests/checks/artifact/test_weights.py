@@ -171,6 +171,25 @@ class TestUntrained:
         (finding,) = serious(judge(save(state, tmp_path)))
         assert (finding.rule, finding.location.module) == ("WGT005", "5")
 
+    @pytest.mark.parametrize(
+        "init", [nn.init.xavier_uniform_, nn.init.kaiming_normal_, lambda w: nn.init.normal_(w, std=0.02)]
+    )
+    def test_a_head_drawn_otherwise_with_a_bias_of_zeros_is_found(self, init, net, tmp_path, judge):
+        state = state_of(net)
+        state["5.weight"], state["5.bias"] = init(torch.empty(24, 20)), torch.zeros(24)
+        (finding,) = serious(judge(save(state, tmp_path)))
+        assert (finding.rule, finding.location.module) == ("WGT005", "5")
+        state["5.bias"] = torch.randn(24) * 0.01
+        assert not serious(judge(save(state, tmp_path)))
+
+    def test_a_recurrent_layer_made_anew_is_found(self, net, tmp_path, judge):
+        state = state_of(net) | {f"rnn.{key}": value.clone() for key, value in nn.LSTM(16, 24).state_dict().items()}
+        assert {f.location.module for f in serious(judge(save(state, tmp_path)))} == {"rnn"}
+        for key in state:
+            if key.startswith("rnn."):
+                state[key] += 0.01 * torch.randn(state[key].shape)
+        assert not serious(judge(save(state, tmp_path)))
+
     def test_a_wholly_fresh_model_is_information(self, tmp_path, judge):
         fresh = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
         report = judge(save(state_of(fresh), tmp_path))

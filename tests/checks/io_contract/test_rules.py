@@ -295,6 +295,45 @@ class TestMismatch:
         seen = examine(exports.weights("match", coarse(nets.match())), "match")
         assert seen.told["IOC001"].faults[0] == "quantization-error"
 
+    def test_other_constants_of_preprocessing(self, nets, exports, examine):
+        model = nets.camera()
+        model.mean.zero_()
+        found = examine(exports.traced("camera", model), "camera").told["IOC001"]
+        assert "missing-preprocessing" in found.faults
+        assert found.location.tensor == "mean"
+
+    def test_two_weights_under_each_others_names(self, nets, exports, examine):
+        model = nets.match()
+        one, other = model.user.weight.data.clone(), model.item.weight.data.clone()
+        model.user.weight.data, model.item.weight.data = other, one
+        found = examine(exports.weights("match", model), "match").told["IOC001"]
+        assert "holds the values of" in found.message
+
+    def test_a_wrapped_model_has_its_weights_under_a_prefix(self, nets, exports, examine):
+        class Wrapped(nn.Module):
+            def __init__(self, model):
+                super().__init__()
+                self.inner = model
+
+            def forward(self, user, item):
+                return self.inner(user, item)
+
+        seen = examine(exports.traced("match", Wrapped(nets.settled(nets.Match(), seed=8))), "match")
+        assert seen.told["IOC001"].faults[0] == "stale-artifact"
+
+    def test_faithful_on_the_sample_and_not_when_one_input_is_changed(self, examine):
+        from doctor.evidence.artifact_run import ArtifactRun, Outcome, OutputDifference, ParityRun
+        from doctor.registry import load, run_one
+
+        apart = OutputDifference("0", "out", (5, 3), (5, 3), max_abs=0.4, largest=0.9, rms=0.2)
+        levels = []
+        for within, difference in ((True, OutputDifference()), (False, apart)):
+            changed = Outcome(input="mask", within=within, differences=(difference,))
+            run = ArtifactRun(changed=(changed,), sample=Outcome(within=True))
+            found = run_one(load()["IOC001"].looks[1], {ParityRun: ParityRun(run, run.sample)}, {})
+            levels.append([str(finding.level) for finding in found])
+        assert levels == [[], ["error"]]
+
     def test_a_reference_that_is_none_is_said(self, exports, examine):
         seen = examine(exports.weights("photo"), "fresh", inputs=False)
         assert seen.told == {}
