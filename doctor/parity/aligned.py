@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,14 @@ class Alignment:
     surplus: list[str] = field(default_factory=list)
 
 
-def align(sample: Tensors, inputs: Sequence[str] | None, reference: Reference | None, *, by_name: bool) -> Alignment:
+def align(
+    sample: Tensors,
+    inputs: Sequence[str] | None,
+    reference: Reference | None,
+    *,
+    by_name: bool,
+    optional: Container[str] = (),
+) -> Alignment:
     """Pair by name where the names are known; what is left over goes by position.
 
     An artifact that is called by position gets the inputs in the order of the reference's forward.
@@ -50,7 +57,7 @@ def align(sample: Tensors, inputs: Sequence[str] | None, reference: Reference | 
         found.given[name] = left.pop(other)
         found.renamed[name] = other
     found.given = {name: found.given[name] for name in inputs if name in found.given}
-    found.missing = [name for name in inputs if name not in found.given]
+    found.missing = [name for name in inputs if name not in found.given and name not in optional]
     found.surplus = list(left)
     return found
 

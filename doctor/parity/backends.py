@@ -16,12 +16,13 @@ class Backend(Protocol):
     """An opened artifact.
 
     `named` says whether clients address its inputs by name; otherwise they go by position. `inputs` is None where the
-    artifact does not say what it takes.
+    artifact does not say what it takes; `optional` ones have a default.
     """
 
     name: str
     named: bool
     inputs: list[str] | None
+    optional: frozenset[str]
 
     def __call__(self, given: Tensors, *, plain: bool = False) -> Tensors:
         """Its outputs, flat. `plain` runs without graph optimisations where the runtime has them."""
@@ -39,6 +40,7 @@ class OnnxBackend:
 
     name = "ONNX Runtime"
     named = True
+    optional: frozenset[str] = frozenset()
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -92,17 +94,19 @@ def _numeric(name: str, value: Any) -> Tensors:
 
 
 class ModuleBackend:
-    """A PyTorch module of any origin, called by position or by name."""
+    """A PyTorch module of any origin, called by position."""
 
     named = False
 
-    def __init__(self, name: str, module: torch.nn.Module, inputs: list[str] | None, *, by_name: bool = False) -> None:
-        self.name, self._module, self.inputs, self._by_name = name, module, inputs, by_name
+    def __init__(
+        self, name: str, module: torch.nn.Module, inputs: list[str] | None, optional: frozenset[str] = frozenset()
+    ) -> None:
+        self.name, self._module, self.inputs, self.optional = name, module, inputs, optional
 
     def __call__(self, given: Tensors, *, plain: bool = False) -> Tensors:
         values = {name: value.clone() for name, value in given.items()}
         with torch.no_grad():
-            return flattened(self._module(**values) if self._by_name else self._module(*values.values()))
+            return flattened(self._module(*values.values()))
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         return {key: value for key, value in self._module.state_dict().items() if isinstance(value, torch.Tensor)}
@@ -113,6 +117,7 @@ class WeightsBackend:
 
     name = "PyTorch"
     named = True
+    optional: frozenset[str] = frozenset()
 
     def __init__(self, reference: Reference, state: Mapping[str, torch.Tensor]) -> None:
         self._reference, self._state = reference, state
@@ -167,8 +172,9 @@ def opened(path: str, kind: str, reference: Reference | None, *, trust: bool) ->
             return OnnxBackend(path)
         if kind == "torchscript":
             module = torch.jit.load(path, map_location="cpu")
-            arguments = [argument.name for argument in module.forward.schema.arguments[1:]]
-            return ModuleBackend("TorchScript", module, arguments)
+            arguments = module.forward.schema.arguments[1:]
+            optional = frozenset(argument.name for argument in arguments if argument.has_default_value())
+            return ModuleBackend("TorchScript", module, [argument.name for argument in arguments], optional)
         if kind == "pt2":
             return _exported(path)
         return _weights(path, kind, reference, trust=trust)

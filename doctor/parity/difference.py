@@ -132,12 +132,21 @@ def _decisions(reference: torch.Tensor, artifact: torch.Tensor) -> float | None:
 
 
 def paired(reference: Tensors, artifact: Tensors) -> list[tuple[str, str]]:
-    """Which output answers which: by name where the artifact's names are the reference's, else by position."""
+    """Which output answers which: by name where the artifact's names are the reference's, else by position; where one side
+    has more, to each of the other's the next of the same shape.
+    """
     if set(artifact) <= set(reference):
         return [(name, name) for name in artifact]
     if set(reference) <= set(artifact):
         return [(name, name) for name in reference]
-    return list(zip(reference, artifact, strict=False))
+    if len(reference) <= len(artifact):
+        return list(zip(reference, artifact, strict=False))
+    pairs, left = [], list(reference)
+    for name in artifact:
+        alike = [other for other in left if reference[other].shape == artifact[name].shape]
+        pairs.append(((alike or left)[0], name))
+        left.remove(pairs[-1][0])
+    return pairs
 
 
 def compared(reference: Tensors, artifact: Tensors, scales: Mapping[str, float] | None = None) -> list[Difference]:

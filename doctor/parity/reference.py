@@ -58,6 +58,8 @@ class Reference:
 
     def arguments(self, given: Tensors) -> Tensors:
         """The given inputs under the names of forward's parameters: by name where all fit, else by position."""
+        if not self.names:  # forward(*inputs)
+            return dict(given)
         if set(self.required) <= set(given):
             return {name: value for name, value in given.items() if name in self.names}
         positional = list(given.values())[: max(len(self.names), 1)]

@@ -53,8 +53,10 @@ def _examine(bench: Bench) -> None:
     if sample is None:
         return
     reference = bench.reference
-    by_name = bench.backend.named
-    bench.where = where = aligned.align(sample, bench.backend.inputs, reference, by_name=by_name)
+    backend = bench.backend
+    bench.where = where = aligned.align(
+        sample, backend.inputs, reference, by_name=backend.named, optional=backend.optional
+    )
     where.given, changed = aligned.cast(where.given, bench.ports)
     bench.axes = aligned.batch_axes(where.given, bench.ports)
     _emit_alignment(bench, changed)

@@ -225,6 +225,20 @@ class TestMissing:
         seen = examine(exports.onnx("heads", Around(nets.heads(), after=lambda y: y[0])), "heads")
         assert "gives 1 outputs, the reference 2" in seen.told["IOC007"].message
 
+    def test_arguments_with_a_default_are_not_missing(self, exports, examine, tmp_path):
+        class Optional(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.out = nn.Linear(6, 2)
+
+            def forward(self, x, scale: float = 1.0, mask: torch.Tensor | None = None):
+                y = self.out(x) * scale
+                return y if mask is None else y * mask
+
+        file = tmp_path / "x.npz"
+        np.savez(file, x=np.ones((4, 6), np.float32))
+        assert examine(exports.scripted("gate", Optional().eval()), given=file).told == {}
+
     def test_further_outputs_by_name_may_be_left_out(self, nets, exports, examine):
         seen = examine(exports.onnx("match", outputs=("scores",)), "match")
         assert "IOC007" not in seen.told

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctor.parity import precision
-from doctor.parity.difference import difference, tolerance
+from doctor.parity.difference import difference, paired, tolerance
 
 
 def noisy(value, relative, seed=0):
@@ -81,3 +81,10 @@ def test_the_precision_of_weights_is_seen_in_their_values():
     ):
         assert precision.of_weights({"w": value, "b": torch.randn(32)}) == kind
     assert precision.of_weights({"w": weights, "mask": torch.ones(64, 64)}) == "float32"
+
+
+def test_outputs_are_paired_by_name_by_position_and_by_shape():
+    a, b = torch.zeros(2, 3), torch.ones(2, 5)
+    assert paired({"loss": torch.tensor(0.0), "logits": b}, {"logits": b}) == [("logits", "logits")]
+    assert paired({"0": a, "1": b}, {"x": a, "y": b}) == [("0", "x"), ("1", "y")]
+    assert paired({"loss": torch.tensor(0.0), "logits": b, "h": a}, {"out": b}) == [("logits", "out")]
