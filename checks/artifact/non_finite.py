@@ -141,7 +141,8 @@ def _troubles(tensor: TensorStats, by_name: dict[str, TensorStats], limits: Over
         elif tensor.at_limit and not masked and (tensor.dtype == "float16" or share > limits.saturated_share):
             message = f"{tensor.at_limit} of {tensor.count} values are the largest that {tensor.dtype} holds"
             yield message, "dtype-overflow", Measure(value=tensor.at_limit, threshold=0), None
-    if tensor.dtype == "float16" and tensor.subnormal_share > limits.subnormal_share and tensor.count >= 64:
+    small = tensor.subnormal_share > limits.subnormal_share and len(tensor.shape) >= 2  # a bias may be near zero
+    if tensor.dtype == "float16" and small and tensor.count >= 64:
         message = f"{tensor.subnormal_share:.0%} of the values are below 6.1e-5, where float16 loses digits"
         measure = Measure(value=round(tensor.subnormal_share, 3), threshold=limits.subnormal_share)
         yield message, "quantization-error", measure, Severity.WARNING

@@ -150,6 +150,17 @@ class TestDuplicates:
         state["fc.weight"] = state["ema.fc.weight"].clone()
         assert not serious(judge(save(state, tmp_path)))
 
+    def test_a_table_and_a_head_of_any_name_are_silent_and_two_linear_layers_are_not(self, tmp_path, judge):
+        table = torch.randn(60, 16)
+        assert not serious(judge(save({"e.weight": table, "head.weight": table.clone()}, tmp_path)))
+        layers = {
+            "a.weight": table,
+            "head.weight": table.clone(),
+            "a.bias": torch.randn(60),
+            "head.bias": torch.randn(60),
+        }
+        assert serious(judge(save(layers, tmp_path)))
+
     def test_shared_storage_is_silent(self, net, tmp_path, judge):
         state = state_of(net)
         state["alias.weight"] = state["5.weight"]
@@ -209,6 +220,20 @@ class TestUntrained:
             nn.functional.cross_entropy(net(x), y).backward()
             optimizer.step()
         assert not serious(judge(save(state_of(net), tmp_path)))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("adam", [True, False])
+    def test_a_training_of_a_few_steps_is_no_error(self, adam, dtype, tmp_path, judge):
+        torch.manual_seed(3)
+        net = nn.Sequential(
+            nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4)
+        )
+        optimizer = torch.optim.AdamW(net.parameters(), 1e-4) if adam else torch.optim.SGD(net.parameters(), 1e-3)
+        for _ in range(15):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(torch.randn(64, 64)), torch.randint(0, 4, (64,))).backward()
+            optimizer.step()
+        assert not serious(judge(save({k: v.to(dtype) for k, v in state_of(net).items()}, tmp_path)))
 
     def test_other_initialisations_are_silent(self, tmp_path, judge):
         net = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
