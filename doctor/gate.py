@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from doctor import probes, registry, suppressions
 from doctor.config import Settings
 from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.artifact_contents import ArtifactContents
+from doctor.evidence.artifact_run import ArtifactRun
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.reference_model import ReferenceModel
+from doctor.findings import Effect, Finding, Severity, Verdict
 from doctor.ranking import ranked
 from doctor.registry import Rule
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
@@ -31,25 +34,41 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     rules = registry.select(registry.load(), chosen, settings.ignore)
     looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
     found = probes.gather([source], {need.kind for look in looks for need in look.needs} | {ArtifactContents})
-    reference = found.get(ReferenceModel)
+    contents, reference = found[ArtifactContents], found.get(ReferenceModel)
+    if isinstance(contents, Unavailable):  # nothing examined is no pass
+        raise DoctorError(str(contents))
     if source.reference and isinstance(reference, Unavailable):  # asked for and not to be had: nothing was compared
         raise DoctorError(str(reference))
+    run = found.get(ArtifactRun)
+    if source.inputs and isinstance(run, ArtifactRun) and run.inputs_error:
+        raise DoctorError(run.inputs_error, "see --inputs")
     findings, skips = registry.run(looks, found, settings.rules)
-    order = ranked(findings)
+    crashed = [skip for skip in skips if skip.crashed]
+    if crashed and not findings:
+        raise DoctorError(f"{crashed[0].rule} {crashed[0].reason}")
+    order = ranked([_observed(finding) for finding in findings])
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
     seconds = round(time.monotonic() - started, 2)
     report = Report(
-        subject=_subject(source, found[ArtifactContents], seconds),
+        subject=_subject(source, contents, seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
         findings=order,
-        evidence={"artifact": {"format": source.format, "files": _files(source, found[ArtifactContents])}},
+        evidence={"artifact": {"format": source.format, "files": _files(source, contents)}}
+        | ({"run": asdict(run)} if isinstance(run, ArtifactRun) else {}),
         skipped=skipped,
         fine=fine,
         notes=tuple(registry.warnings),
     )
     return suppressions.applied(report, settings)
+
+
+def _observed(finding: Finding) -> Finding:
+    """What was shown by reading or running the artifact needs no trial."""
+    if finding.demonstrated is None or finding.level is Severity.INFO:
+        return finding
+    return finding.revised(verdict=Verdict.CONFIRMED, effect=Effect(statistic="observation", note=finding.demonstrated))
 
 
 def _concerns(look: Rule) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
 from doctor.evidence.artifact_source import ArtifactSource
-from doctor.evidence.reference_model import ReferenceModel, adapted
+from doctor.evidence.reference_model import ReferenceModel, adapted, quantises
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check, look
@@ -93,7 +93,11 @@ def architecture_drift(
             remedy="export again from the current code, or build the reference with the artifact's settings",
             faults=("shape-mismatch", "stale-artifact"),
         )
-    unexpected = [n for n in reference.unexpected(names) if not _ADAPTER.search(n) and not _older(n, reference)]
+    unexpected = [
+        name
+        for name in reference.unexpected(names)
+        if not (_ADAPTER.search(name) or _older(name, reference) or quantises(aligned[name], names))
+    ]
     if unexpected and len(unexpected) < len(names):
         yield Finding(
             message=f"{len(unexpected)} of {len(names)} tensors are not in the reference model: {_listed(unexpected)}",
@@ -129,7 +133,11 @@ def _other_values(
             continue
         if comparison.relative <= _TOLERANCE.get(entry.dtype, 1e-3):
             same.append(name)
-        elif comparison.relative < 0.7 and comparison.levels <= 256 and entry.numel >= 512:
+        elif (
+            "int8" in entry.dtype
+            or "float8" in entry.dtype
+            or (comparison.relative < 0.7 and comparison.levels <= 256 and entry.numel >= 512)
+        ):
             coarse.append(name)
         else:
             different.append(name)
@@ -139,8 +147,8 @@ def _other_values(
         worst = max(bad, key=lambda name: reference.compared[name].relative)
         found = reference.compared[worst]
         yield Finding(
-            message=f"{found.levels} levels are left of its values, which differ from the reference's by "
-            f"{found.relative:.0%} (root mean square); {len(bad)} tensors are as coarse",
+            message=f"as quantised, with {found.levels} levels, its values differ from the reference's by "
+            f"{found.relative:.0%} (root mean square); so do {len(bad)} of {len(coarse)} quantised tensors",
             location=Location(path=names[aligned[worst]].file, tensor=aligned[worst]),
             measured={"relative_rms": Measure(value=found.relative, threshold=limits.coarse)},
             remedy="quantise with a scale for each channel, or keep this layer in 16 bits",
@@ -261,16 +269,16 @@ def untrained_against_reference(
     aligned = reference.aligned(names)
     for name, comparison in reference.compared.items():
         found = stats.get(aligned[name])
-        if found is None or not name.endswith("weight") or len(found.shape) < 2 or found.count < 16:
+        bound = weights.initial_bound(found) if found is not None else None
+        if found is None or bound is None or found.count < 16:
             continue
-        fan_in = found.count // found.shape[0]
-        if comparison.relative > 0.2 and found.uniform_within(fan_in**-0.5) and comparison.size:
+        if comparison.relative > 0.2 and found.uniform_within(bound) and comparison.size:
             yield Finding(
-                message=f"its {found.count} weights are uniform within ±{fan_in**-0.5:.4g}, as torch.nn draws them; the "
+                message=f"its {found.count} weights are uniform within ±{bound:.4g}, as torch.nn draws them; the "
                 f"reference's trained ones differ by {comparison.relative:.2g} of their size",
                 severity=Severity.ERROR,
                 location=Location(path=found.file, tensor=found.name),
-                measured={"largest": Measure(value=found.largest, threshold=fan_in**-0.5)},
+                measured={"largest": Measure(value=found.largest, threshold=bound)},
                 remedy="export the trained layer",
             )
 

@@ -45,7 +45,8 @@ def nan_weights(weights: WeightStats, limits: NonFiniteLimits) -> Iterator[Findi
         torch.save(model.state_dict(), "last.pt")
     ```
     ## When it is right
-    Attention masks kept as buffers hold `-inf`; they are recognised by holding 0 besides and nothing else.
+    Attention masks kept as buffers hold `-inf`; they are recognised by holding 0 besides and nothing else. A single
+    infinite number is a constant of the graph, such as where a maximum begins.
     ## References
     IEEE 754-2019.
     """
@@ -65,7 +66,7 @@ def nan_weights(weights: WeightStats, limits: NonFiniteLimits) -> Iterator[Findi
 def _hurts(tensor: TensorStats) -> bool:
     if tensor.nan:
         return not (tensor.dtype in _NARROW[1:] and not tensor.infinite and tensor.at_limit)
-    if tensor.dtype in _NARROW:
+    if tensor.dtype in _NARROW or tensor.count == 1:  # a single infinity is a constant: where a maximum begins
         return False
     return not (tensor.low == tensor.high == 0.0 and tensor.count > tensor.infinite)  # a mask
 
@@ -131,7 +132,7 @@ def _troubles(tensor: TensorStats, by_name: dict[str, TensorStats], limits: Over
     masked = tensor.high <= 0.0 and len(set(tensor.quantiles)) <= 3
     share = tensor.at_limit / max(1, tensor.count)
     if tensor.dtype in _NARROW:
-        if tensor.infinite and not (tensor.low == tensor.high == 0.0):
+        if tensor.infinite and tensor.count > 1 and not (tensor.low == tensor.high == 0.0):
             message = f"{tensor.infinite} of {tensor.count} values are infinite in {tensor.dtype}"
             yield message, "dtype-overflow", Measure(value=tensor.infinite, threshold=0), None
         elif tensor.nan and tensor.dtype != "float16" and tensor.at_limit:
@@ -140,7 +141,8 @@ def _troubles(tensor: TensorStats, by_name: dict[str, TensorStats], limits: Over
         elif tensor.at_limit and not masked and (tensor.dtype == "float16" or share > limits.saturated_share):
             message = f"{tensor.at_limit} of {tensor.count} values are the largest that {tensor.dtype} holds"
             yield message, "dtype-overflow", Measure(value=tensor.at_limit, threshold=0), None
-    if tensor.dtype == "float16" and tensor.subnormal_share > limits.subnormal_share and tensor.count >= 64:
+    small = tensor.subnormal_share > limits.subnormal_share and len(tensor.shape) >= 2  # a bias may be near zero
+    if tensor.dtype == "float16" and small and tensor.count >= 64:
         message = f"{tensor.subnormal_share:.0%} of the values are below 6.1e-5, where float16 loses digits"
         measure = Measure(value=round(tensor.subnormal_share, 3), threshold=limits.subnormal_share)
         yield message, "quantization-error", measure, Severity.WARNING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from doctor.evidence.reference_model import ReferenceModel, adapted
 from doctor.evidence.weight_stats import TensorStats, WeightStats
@@ -59,14 +59,15 @@ def duplicate_tensors(weights: WeightStats, reference: ReferenceModel | None, li
     Press and Wolf (2017) on tying; safetensors, "Torch shared tensors".
     """
     groups = [group for group in weights.twins() if _counts(group, limits) and not _tied(group, reference)]
-    certain = [group for group in groups if not _by_design(group)]
+    names = weights.named().keys()
+    certain = [group for group in groups if not _by_design(group, names)]
     fresh = bool(certain) and _deep_copies(certain, weights)
     for index, group in enumerate(certain[: limits.most]):
         rest = len(certain) - limits.most
         more = f" (and {rest} more groups)" if rest > 0 and index == limits.most - 1 else ""
-        names = " and ".join(tensor.name for tensor in group[:4])
+        listed = " and ".join(tensor.name for tensor in group[:4])
         yield Finding(
-            message=f"{names} hold the same {group[0].count} numbers{more}"
+            message=f"{listed} hold the same {group[0].count} numbers{more}"
             + (", as copies of a layer do that was never trained" if fresh else ""),
             severity=Severity.INFO if fresh else None,
             location=Location(path=group[0].file, tensor=group[1].name),
@@ -74,7 +75,7 @@ def duplicate_tensors(weights: WeightStats, reference: ReferenceModel | None, li
             remedy="export each layer under its own name; tie in code what is meant to be one",
         )
     for group in groups:
-        if _by_design(group):
+        if _by_design(group, names):
             yield Finding(
                 message=f"{group[0].name} and {group[1].name} are one weight by their names, stored twice",
                 severity=Severity.INFO,
@@ -103,12 +104,22 @@ def _counts(group: Sequence[TensorStats], limits: TwinLimits) -> bool:
     )
 
 
-def _by_design(group: Sequence[TensorStats]) -> bool:
-    names = [tensor.name for tensor in group]
-    if any(_COPIES.search(name) for name in names):
+def _by_design(group: Sequence[TensorStats], names: Collection[str]) -> bool:
+    """Whether the names say so: a copy, or an embedding (which has no bias) and an output layer."""
+    own = [tensor.name for tensor in group]
+    if any(_COPIES.search(name) for name in own):
         return True
-    inputs, outputs = sum(bool(_INPUT.search(n)) for n in names), sum(bool(_OUTPUT.search(n)) for n in names)
-    return len(group[0].shape) == 2 and inputs >= 1 and inputs + outputs >= len(names) and len(names) <= 4
+    if len(group[0].shape) != 2 or len(own) > 4:
+        return False
+    tables = [name for name in own if f"{name.rpartition('.')[0]}.bias" not in names]
+    inputs, outputs = sum(bool(_INPUT.search(n)) for n in own), sum(bool(_OUTPUT.search(n)) for n in own)
+    if inputs >= 1 and inputs + outputs >= len(own):
+        return True
+    heads = [name for name in own if _OUTPUT.search(name)]
+    apart = (
+        len({name.rpartition(".")[0].rpartition(".")[0] for name in own}) > 1 or "." not in own[0].rpartition(".")[0]
+    )
+    return len(own) == 2 and len(heads) == 1 and bool(set(tables) - set(heads)) and apart
 
 
 def _deep_copies(groups: Sequence[Sequence[TensorStats]], weights: WeightStats) -> bool:

@@ -15,6 +15,8 @@ class UntrainedLimits(Limits):
     """Thresholds of WGT005."""
 
     smallest: int = 64  # values of a weight below which its distribution says little
+    beyond: float = 1.15  # largest weight of a trained layer by its initial bound: a few steps stay below it
+    norm_spread: float = 0.02  # standard deviation of a trained normalisation layer's weights around 1
     dead: int = 64  # values of a matrix that is all zeros
     most: int = 10
 
@@ -33,17 +35,11 @@ class _Layer:
             return False
         return self.bias is None or (not self.bias.constant and self.bias.largest <= self.bound * 1.001)
 
-    @property
-    def moved(self) -> bool:
-        """Drawn so, and then trained: values lie a little beyond the bound, the bias too or at least is no constant."""
+    def moved(self, beyond: float) -> bool:
+        """Drawn so, and then trained well: values lie beyond the bound by this factor, and the bias is no constant."""
         spread = self.weight.std / (self.bound / math.sqrt(3))
-        beyond = 1.0 < self.weight.largest / self.bound < 20 and 0.8 < spread < 6
-        return (
-            beyond
-            and self.bias is not None
-            and not self.bias.constant
-            and (self.bias.largest > self.bound or 0.97 < spread < 1.5)
-        )
+        far = beyond < self.weight.largest / self.bound < 20 and 0.8 < spread < 6
+        return far and self.bias is not None and not self.bias.constant
 
 
 @check(
@@ -58,8 +54,10 @@ def untrained_layer(weights: WeightStats, limits: UntrainedLimits) -> Iterator[F
     ## What it measures
     `torch.nn.Linear` and `Conv` draw weight and bias uniformly within ±1/sqrt(fan_in). A layer is called untrained when
     no weight lies beyond, the largest is as near to the bound as that of so many draws, mean, variance and quantiles
-    agree, the bias lies within, and another layer of the file has left its own bound. Of n weights that move by a share
-    d of the bound, about n·d/2 would lie beyond. Dead: a matrix of zeros only.
+    agree, the bias lies within, and another layer of the file has left its own bound by 15 %. Of n weights that move by a share
+    d of the bound, about n·d/2 would lie beyond. Recurrent layers draw within ±1/sqrt(hidden). Also a layer whose bias
+    is exactly zero, unlike those of at least 70 % of the others, and whose weights lie as a usual initialisation draws
+    them (normal of 0.02, Glorot, He). Dead: a matrix of zeros only.
     ## Why it hurts
     A head at its initial values answers at random: the training code made it anew, or the optimizer never had it.
     ## Example
@@ -80,7 +78,9 @@ def untrained_layer(weights: WeightStats, limits: UntrainedLimits) -> Iterator[F
     """
     layers = [layer for layer in _layers(weights) if layer.weight.count >= limits.smallest]
     initial = [layer for layer in layers if layer.initial]
-    trained = [layer for layer in layers if layer.moved] + [None] * _trained_norms(weights)
+    trained = [layer for layer in layers if layer.moved(limits.beyond)] + [None] * _trained_norms(
+        weights, limits.norm_spread
+    )
     if initial and trained:
         for layer in initial[: limits.most]:
             weight = layer.weight
@@ -101,6 +101,14 @@ def untrained_layer(weights: WeightStats, limits: UntrainedLimits) -> Iterator[F
             location=Location(path=initial[0].weight.file, tensor=initial[0].weight.name),
             measured={"layers": Measure(value=len(initial), threshold=0)},
             remedy="export the trained model",
+        )
+    for layer, words in _fresh_heads(layers, weights)[: limits.most]:
+        yield Finding(
+            message=f"its {layer.weight.count} weights are {words} and its bias is all zeros, as before training; the "
+            "other layers' biases are not",
+            location=Location(path=layer.weight.file, tensor=layer.weight.name, module=layer.prefix or None),
+            measured={"std": Measure(value=layer.weight.std), "bias": Measure(value=0.0)},
+            remedy="load the trained layer, or train it: see that the optimizer has its parameters",
         )
     dead = [
         tensor
@@ -124,15 +132,40 @@ _ZEROS = ("lora", "adapter", "adaln", "ada_ln", "zero", "gate", "pos", "mask", "
 def _layers(weights: WeightStats) -> Iterator[_Layer]:
     named = weights.named()
     for name, weight in named.items():
-        prefix, _, last = name.rpartition(".")
-        if last != "weight" or len(weight.shape) < 2 or not weight.floating or weight.non_finite:
+        bound = weights.initial_bound(weight)
+        if bound is not None and weight.floating and not weight.non_finite:
+            prefix = name.rpartition(".")[0]
+            yield _Layer(prefix, weight, named.get(name.removesuffix("weight") + "bias"), bound)
+
+
+def _fresh_heads(layers: list[_Layer], weights: WeightStats) -> list[tuple[_Layer, str]]:
+    """Layers whose bias is all zeros, while nearly every other layer's is not, and whose weights lie as one of the usual
+    initialisations draws them.
+    """
+    biases = [tensor for name, tensor in weights.named().items() if name.endswith("bias") and tensor.count > 1]
+    moved = [bias for bias in biases if not bias.constant]
+    if len(moved) < 2 or len(moved) < 0.7 * len(biases):
+        return []
+    found = []
+    for layer in layers:
+        if layer.bias is None or not layer.bias.holds_only(0.0) or layer.weight.count < 256:
             continue
-        fan_in = math.prod(weight.shape[1:])
-        if fan_in:
-            yield _Layer(prefix, weight, named.get(f"{prefix}.bias" if prefix else "bias"), 1 / math.sqrt(fan_in))
+        fan_in, fan_out = round(layer.bound**-2), layer.weight.shape[0]
+        for words, fits in (
+            ("normal of deviation 0.02", layer.weight.normal_with(0.02)),
+            ("Glorot uniform", layer.weight.uniform_within(math.sqrt(6 / (fan_in + fan_out)))),
+            ("Glorot normal", layer.weight.normal_with(math.sqrt(2 / (fan_in + fan_out)))),
+            ("He normal", layer.weight.normal_with(math.sqrt(2 / fan_in))),
+            ("He uniform", layer.weight.uniform_within(math.sqrt(6 / fan_in))),
+            ("uniform as torch.nn draws", layer.weight.uniform_within(layer.bound)),
+        ):
+            if fits:
+                found.append((layer, words))
+                break
+    return found
 
 
-def _trained_norms(weights: WeightStats) -> int:
+def _trained_norms(weights: WeightStats, spread: float) -> int:
     """Normalisation layers whose weight has left 1, each element its own way."""
     named = weights.named()
     return sum(
@@ -143,5 +176,5 @@ def _trained_norms(weights: WeightStats) -> int:
         and not tensor.constant
         and tensor.count > 1
         and 0.3 < tensor.mean < 3
-        and tensor.std < 0.5 * tensor.mean
+        and spread < tensor.std < 0.5 * tensor.mean
     )

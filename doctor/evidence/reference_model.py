@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
@@ -146,8 +148,6 @@ def _compare(
 ) -> dict[str, Comparison]:
     import numpy as np
 
-    from doctor.formats import numbers
-
     compared: dict[str, Comparison] = {}
     if values is None:
         return compared
@@ -157,9 +157,9 @@ def _compare(
             other = state.get(own)
             if other is None or other.drawn or other.shape != entry.shape or "offset" not in written[own]:
                 continue
-            if "float" not in entry.dtype or "float" not in other.dtype or not entry.numel:
+            if "float" not in other.dtype or not entry.numel:
                 continue
-            ours = numbers.array(Path(source.root), entry, limit=1 << 30)
+            ours = _real_values(Path(source.root), entry, entries)
             if ours is None:
                 continue
             stream.seek(written[own]["offset"])
@@ -174,3 +174,43 @@ def _compare(
                 root = float(np.sqrt(np.mean(gap**2)))
                 compared[own] = Comparison(root, size, float(np.abs(gap).max()), levels)
     return compared
+
+
+def _real_values(root: Path, entry: TensorEntry, entries: Mapping[str, TensorEntry]) -> Any:
+    """A tensor's values; those of a quantised one by the scale and zero point that are stored with it."""
+    from doctor.formats import numbers
+
+    stored = numbers.array(root, entry, limit=1 << 30)
+    if stored is None or ("float" in entry.dtype and "float8" not in entry.dtype):
+        return stored
+    scale = _companion(root, entry, entries, "scale")
+    if scale is None:
+        return stored if "float8" in entry.dtype else None
+    zero = _companion(root, entry, entries, "zero_point")
+    return (stored.astype("float64") - (0 if zero is None else zero)) * scale
+
+
+def _companion(root: Path, entry: TensorEntry, entries: Mapping[str, TensorEntry], kind: str) -> Any:
+    """The scale or zero point of a quantised tensor: one number, or one for each row."""
+    from doctor.formats import numbers
+
+    base = entry.name.rpartition(".")[0]
+    for name in (f"{entry.name}_{kind}", f"{entry.name}.{kind}", f"{base}.{kind}", f"{base}.{kind}s"):
+        other = entries.get(name)
+        values = numbers.array(root, other) if other is not None else None
+        if values is not None and values.size in (1, entry.shape[0]):
+            sides = (-1,) + (1,) * (len(entry.shape) - 1) if values.size > 1 else (1,) * len(entry.shape)
+            return values.astype("float64").reshape(sides)
+    return None
+
+
+def quantises(name: str, names: Mapping[str, TensorEntry]) -> bool:
+    """Whether an entry is the scale or zero point of a quantised tensor of the same layer."""
+    base, _, last = name.rpartition(".")
+    if not re.search(r"scale|zero_point|zeros|g_idx|absmax|quant", last):
+        return False
+    return any(
+        other.rpartition(".")[0] in (base, base.rpartition(".")[0])
+        and ("int" in entry.dtype or "float8" in entry.dtype)
+        for other, entry in names.items()
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
@@ -82,10 +84,25 @@ class TensorStats:
             return False
         if abs(self.std**2 / spread**2 - 1) > 4 * 0.9 / math.sqrt(self.count) + 4 * rounding:
             return False
-        sampled = min(self.count, 4096)
-        step = 2 * bound / max(1, len(self.quantiles) - 1)
-        furthest = max((abs(q - (-bound + i * step)) for i, q in enumerate(self.quantiles)), default=0.0)
-        return furthest / (2 * bound) <= 1.95 / math.sqrt(sampled) + rounding
+        return self._follows(lambda value: (value + bound) / (2 * bound), rounding)
+
+    def normal_with(self, spread: float) -> bool:
+        """Whether the values look drawn from the normal distribution of mean 0 and this standard deviation."""
+        if not self.count or self.non_finite or spread <= 0:
+            return False
+        rounding = {"float16": 1e-3, "bfloat16": 8e-3}.get(self.dtype, 1e-5)
+        if abs(self.mean) > 4 * spread / math.sqrt(self.count) + rounding * spread:
+            return False
+        if abs(self.std / spread - 1) > 4 / math.sqrt(2 * self.count) + rounding:
+            return False
+        return self._follows(lambda value: 0.5 + 0.5 * math.erf(value / (spread * math.sqrt(2))), rounding)
+
+    def _follows(self, share_below: Callable[[float], float], rounding: float) -> bool:
+        """Kolmogorov-Smirnov at about 0.1 %, at the quantiles of the sample."""
+        steps = max(1, len(self.quantiles) - 1)
+        gaps = (abs(share_below(q) - index / steps) for index, q in enumerate(self.quantiles) if 0 < index < steps)
+        # The limit adds what lies between two sample values at an end.
+        return max(gaps, default=0.0) <= 1.95 / math.sqrt(min(self.count, 4096)) + 1 / self.count + rounding
 
 
 @dataclass(frozen=True)
@@ -100,9 +117,25 @@ class WeightStats(Evidence):
         """The model's own tensors."""
         return tuple(tensor for tensor in self.tensors if tensor.role != "other")
 
+    @cached_property
+    def _by_name(self) -> dict[str, TensorStats]:
+        return {tensor.name: tensor for tensor in self.weights}
+
     def named(self) -> dict[str, TensorStats]:
         """The model's own tensors by name."""
-        return {tensor.name: tensor for tensor in self.weights}
+        return self._by_name
+
+    def initial_bound(self, tensor: TensorStats) -> float | None:
+        """The bound of the uniform distribution from which torch.nn draws a weight of this name and shape, where it is
+        one of Linear, Conv, or a recurrent layer.
+        """
+        prefix, _, last = tensor.name.rpartition(".")
+        recurrent = re.fullmatch(r"weight_[ih]h(_l\d+(_reverse)?)?", last)
+        if recurrent and len(tensor.shape) == 2:
+            inner = self.named().get(f"{prefix}.{last}".lstrip(".").replace("weight_ih", "weight_hh"))
+            return 1 / math.sqrt(inner.shape[1]) if inner is not None and len(inner.shape) == 2 else None
+        fan_in = math.prod(tensor.shape[1:])
+        return 1 / math.sqrt(fan_in) if last == "weight" and len(tensor.shape) >= 2 and fan_in else None
 
     def twins(self) -> tuple[tuple[TensorStats, ...], ...]:
         """Groups of the model's tensors in storages of their own that hold the same bytes."""

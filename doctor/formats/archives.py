@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from doctor.evidence.artifact_contents import CodeReference, Problem
 from doctor.formats.files import Memory, Window
 from doctor.formats.found import Found
+from doctor.formats.pickle_machine import Walk
 from doctor.formats.pickle_scan import HEAD, PICKLE_NAMES, glance, looks_pickled, scan
-from doctor.formats.pickles import Walk
 from doctor.formats.zips import ZipDirectory, ZipEntry, ZipFileError, checksum, directory, member
 
 MOST_UNPACKED = 256 << 20
@@ -120,11 +122,11 @@ def _member(
         wrong(str(failure), entry.name)
         return []
     named = entry.name.endswith(PICKLE_NAMES)
-    if raw and not named and not glance(head):
+    if raw and not named and not glance(head, found, archive.file):
         return []
     if head.startswith(b"PK\x03\x04") and not raw:
         inner = _inside(window, entry)
-        if depth >= _DEPTH or inner is None:
+        if depth >= _DEPTH or inner is None or not found.spend(inner.size, archive.file):
             wrong("archives within archives, deeper or larger than is read here", entry.name)
         else:
             from doctor.formats.torch_archive import read_zip
@@ -141,7 +143,9 @@ def _member(
         if inner is not None:
             look_at(inner, archive.file, place, found)
         return []
-    if not (named or looks_pickled(head) or glance(head)):
+    if not (named or looks_pickled(head) or glance(head, found, archive.file)):
+        return []
+    if not found.spend(entry.size, archive.file):
         return []
     content = member(window, entry, MOST_UNPACKED)
     if len(content) < entry.size:
@@ -189,7 +193,7 @@ def _hidden(window: Window, begin: int, count: int, file: str, place: str, found
     content = window.read(begin, min(count, 4 << 20))
     starts = [0, *[m.start() for m in re.finditer(rb"\x80[\x02-\x05][c}(\]\x8c\x95X]", content)][:50]]
     for start in starts:
-        if glance(content[start : start + HEAD]):
+        if glance(content[start : start + HEAD], found, file):
             scan(content[start:], file, f"{place + ': ' if place else ''}unlisted bytes at {begin + start}", found)
             return
 
@@ -197,17 +201,22 @@ def _hidden(window: Window, begin: int, count: int, file: str, place: str, found
 def verify(archive: Archive, found: Found) -> None:
     """Compare the CRC-32 of every member; an archive that was written without any checksum has only zeros."""
     entries = [entry for entry in archive.members.values() if entry.size and not entry.fault]
+    found.budget += 2 * archive.window.size
     if not any(entry.crc for entry in entries):
         return
-    for entry in entries:
-        fault = None
-        try:
-            if not entry.stored and entry.size > MOST_UNPACKED:
-                continue
-            if checksum(archive.window, entry, MOST_UNPACKED) != (entry.crc, entry.size):
-                fault = "its checksum (CRC-32) does not match its data"
-        except ZipFileError as failure:
-            fault = str(failure)
-        if fault:
-            inner = f"{archive.place}: {entry.name}" if archive.place else entry.name
-            found.problems.append(Problem("corrupt-file", fault, archive.file, inner))
+    entries = [entry for entry in entries if found.spend(entry.size, archive.file)]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for entry, fault in zip(entries, pool.map(lambda one: _mismatch(archive.window, one), entries), strict=True):
+            if fault:
+                inner = f"{archive.place}: {entry.name}" if archive.place else entry.name
+                found.problems.append(Problem("corrupt-file", fault, archive.file, inner))
+
+
+def _mismatch(window: Window, entry: ZipEntry) -> str | None:
+    if not entry.stored and entry.size > MOST_UNPACKED:
+        return None
+    try:
+        same = checksum(window, entry, MOST_UNPACKED) == (entry.crc, entry.size)
+    except ZipFileError as failure:
+        return str(failure)
+    return None if same else "its checksum (CRC-32) does not match its data"

@@ -175,11 +175,13 @@ def _part(windows: Mapping[str, Window], tensor: TensorEntry, part: tuple[int, i
     chunks = max(1, -(-tensor.nbytes // CHUNK))
     sample = max(1, _SAMPLE // chunks) if chunks <= _SAMPLE else 0
     if tensor.strides is not None:
-        raw = np.frombuffer(window.read(tensor.offset, count), np.uint8)
-        plain = _typed(raw, tensor.dtype)
-        steps = tuple(stride * plain.itemsize for stride in tensor.strides)
-        view = np.lib.stride_tricks.as_strided(plain, tensor.shape, steps, writeable=False)
-        seen.add(_real(view.ravel(), tensor.dtype), tensor.dtype, _SAMPLE)
+        plain = _typed(np.frombuffer(window.read(tensor.offset, count), np.uint8), tensor.dtype)
+        # Expanded dimensions (stride 0) repeat the same values; where others overlap, all values of the span are taken.
+        sides = [(size, step) for size, step in zip(tensor.shape, tensor.strides, strict=True) if step]
+        shape, steps = tuple(side[0] for side in sides), tuple(side[1] * plain.itemsize for side in sides)
+        if math.prod(shape) <= plain.size:
+            plain = np.lib.stride_tricks.as_strided(plain, shape, steps, writeable=False).ravel()
+        seen.add(_real(plain, tensor.dtype), tensor.dtype, _SAMPLE)
         return seen
     for index, chunk in enumerate(window.chunks(tensor.offset + begin, count, CHUNK)):
         keep = sample or int(index % (chunks // _SAMPLE + 1) == 0)

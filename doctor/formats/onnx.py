@@ -14,6 +14,7 @@ from typing import Any
 from doctor.evidence.artifact_contents import CodeReference, Problem, TensorEntry
 from doctor.formats.archives import escapes
 from doctor.formats.found import Found
+from doctor.formats.torch_values import MOST_DIMENSIONS
 
 DTYPES = {
     1: ("float32", 32),
@@ -296,6 +297,9 @@ class _Model:
         weight: bool,
     ) -> None:
         dtype, bits = DTYPES.get(kind, ("unknown", 0))
+        if len(shape) > MOST_DIMENSIONS or any(size >= 1 << 62 for size in shape):
+            self.found.problems.append(Problem("malformed-header", "its shape is none", self.name, name))
+            return
         for size in shape:
             bits *= size
         needs, unread = (bits + 7) // 8, None
@@ -304,9 +308,6 @@ class _Model:
         def wrong(message: str, label: str = "corrupt-file") -> None:
             self.found.problems.append(Problem(label, message, self.name, name))
 
-        if any(size >= 1 << 62 for size in shape):
-            wrong("its shape is none", "malformed-header")
-            return
         if dtype == "unknown":
             wrong(f"its type {kind} is unknown", "malformed-header")
         if external:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from doctor.evidence.artifact_contents import NameUse, PickleStream
 from doctor.formats.found import Found
-from doctor.formats.pickles import Walk, begins_as_pickle, follow
+from doctor.formats.pickle_machine import Walk
+from doctor.formats.pickles import begins_as_pickle, follow, plausible
 
 PICKLE_NAMES = (".pkl", ".pickle", ".debug_pkl", ".joblib", ".dill", ".p")
 _MOST_STREAMS, _MOST_NAMES, _DEPTH = 1000, 2000, 3
 HEAD = 64 << 10
+COST = 300  # bytes of the budget for one opcode
 
 
 def scan(data: bytes, file: str, place: str, found: Found, *, scripted: bool = False, depth: int = 0) -> list[Walk]:
@@ -17,6 +19,8 @@ def scan(data: bytes, file: str, place: str, found: Found, *, scripted: bool = F
     at = 0
     while at < len(data) and len(walks) < _MOST_STREAMS:
         walk = follow(data, at)
+        if not found.spend(walk.end - at + COST * walk.opcodes, file):
+            walk.fault = walk.fault or "not all of it was followed"
         walks.append(walk)
         rest = data[walk.end : walk.end + HEAD]
         if walk.fault is None and rest and not rest.strip(b"\0\n"):
@@ -36,10 +40,12 @@ def scan(data: bytes, file: str, place: str, found: Found, *, scripted: bool = F
     return walks
 
 
-def glance(head: bytes) -> bool:
+def glance(head: bytes, found: Found, file: str) -> bool:
     """Whether bytes of no known purpose begin with a pickle that asks for names and calls: tensors never do."""
     walk = follow(head, limit=20_000)
-    return walk.calls > 0 and any(_plausible(use.path) for use in walk.names)
+    if not found.spend(len(head) + COST * walk.opcodes, file):
+        return False
+    return walk.calls > 0 and any(plausible(use.path) for use in walk.names)
 
 
 def looks_pickled(head: bytes) -> bool:
@@ -52,10 +58,6 @@ def suspicious(walk: Walk) -> bool:
     from doctor.formats.torch_globals import ALLOWED
 
     return walk.fault is not None or any(use.path not in ALLOWED for use in walk.names)
-
-
-def _plausible(path: str) -> bool:
-    return path.startswith("<") or all(part.isidentifier() for part in path.split("."))
 
 
 def _at(place: str, offset: int) -> str:

@@ -9,7 +9,7 @@ from doctor.evidence.artifact_contents import CodeReference, Problem, TensorEntr
 from doctor.formats.archives import Archive, look_through
 from doctor.formats.files import Window
 from doctor.formats.found import Found
-from doctor.formats.torch_values import ITEM_SIZES
+from doctor.formats.torch_values import ITEM_SIZES, MOST_DIMENSIONS
 
 # torch._export.serde.schema.ScalarType, PyTorch 2.13
 _DTYPES = {
@@ -90,6 +90,8 @@ def _tensor(
         offset = int(meta.get("storage_offset", {}).get("as_int", 0))
         dtype = _DTYPES.get(int(meta["dtype"]), "unknown")
         device = str(meta.get("device", {}).get("type", "cpu"))
+        if len(shape) > MOST_DIMENSIONS or max((*shape, *strides, offset, 0)) >= 1 << 62:
+            raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         found.problems.append(Problem("malformed-header", "its shape or dtype is none", archive.file, key))
         return None

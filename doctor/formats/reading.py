@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def read(source: ArtifactSource) -> Found:
                 reader(path, file.path, found)
             except OSError as failure:
                 found.problems.append(Problem("corrupt-file", f"it cannot be read ({failure.strerror})", file.path))
+            except Exception as failure:  # a gate fails closed: what our reader cannot take is told, never passed
+                at = traceback.extract_tb(failure.__traceback__)[-1]
+                where = f"{type(failure).__name__}: {str(failure)[:100]}, {Path(at.filename).name}:{at.lineno}"
+                words = f"our reader of {file.format} failed ({where}); please report"
+                found.problems.append(Problem("corrupt-file", words, file.path))
     if isinstance(folders.json_file(root / "adapter_config.json"), dict):
         found.facts["adapter_config"] = True
     if source.format in ("huggingface", "sharded"):

@@ -10,6 +10,7 @@ from doctor.evidence.artifact_contents import Problem, TensorEntry
 from doctor.formats.files import Window
 from doctor.formats.found import Found
 from doctor.formats.sniffing import ends_as_zip
+from doctor.formats.torch_values import MOST_DIMENSIONS
 
 MAX_HEADER = 100_000_000  # the limit of the format's own reader
 DTYPES = {
@@ -118,7 +119,7 @@ def _plain(metadata: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
 
 
 def _fault(entry: Any, available: int) -> tuple[str, str] | None:
@@ -127,7 +128,7 @@ def _fault(entry: Any, available: int) -> tuple[str, str] | None:
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
         return f"its dtype {str(entry['dtype'])[:40]!r} is unknown", "malformed-header"
     shape, offsets = entry["shape"], entry["data_offsets"]
-    if not isinstance(shape, list) or not all(_whole(size) for size in shape):
+    if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS or not all(_whole(size) for size in shape):
         return f"its shape {str(shape)[:60]} is none", "malformed-header"
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_whole(at) for at in offsets):
         return f"its data_offsets {str(offsets)[:60]} are none", "malformed-header"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from doctor.formats.pickles import Call, Global, Persistent, Table
+from doctor.formats.pickle_machine import Call, Global, Persistent, Table
 
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -55,6 +55,7 @@ ITEM_SIZES = {
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "generator")
 _NOT_WEIGHTS = ("optim", "sched", "scaler", "rng", "ema_opt", "loop", "callbacks")
 _MOST = 500_000
+MOST_DIMENSIONS = 64
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,14 @@ def _rebuilt(arguments: tuple[Any, ...]) -> StoredTensor | None:
     identity, offset, shape, strides = arguments[0].identity, arguments[1], _sizes(arguments[2]), _sizes(arguments[3])
     if not isinstance(identity, tuple) or len(identity) < 5 or shape is None or strides is None:
         return None
-    kind = identity[1].name if isinstance(identity[1], Global) else str(identity[1])
+    kind = identity[1].name if isinstance(identity[1], Global) else identity[1] if isinstance(identity[1], str) else "?"
     dtype = _STORAGES.get(kind.replace("torch ", "").rpartition(".")[2], "unknown")
     for argument in arguments[6:7]:
         if isinstance(argument, Global) and argument.module == "torch" and argument.name in ITEM_SIZES:
             dtype = argument.name
-    numel, key, device = identity[4], str(identity[2]), str(identity[3])
-    sound = all(isinstance(part, int) and not isinstance(part, bool) for part in (offset, numel))
+    numel, device = identity[4], identity[3] if isinstance(identity[3], str) else "?"
+    key = str(identity[2]) if isinstance(identity[2], str | int) else "?"
+    sound = all(isinstance(part, int) and abs(part) < 1 << 62 for part in (offset, numel))
     if not sound or offset < 0 or len(shape) != len(strides) or min((*shape, *strides, 0)) < 0:
         return StoredTensor(dtype, shape, shape, 0, key, device, 0, fault="its offset, sizes or strides are none")
     return StoredTensor(dtype, shape, strides, offset, key, device, numel)
@@ -156,9 +158,9 @@ def _rebuilt(arguments: tuple[Any, ...]) -> StoredTensor | None:
 def _sizes(value: Any) -> tuple[int, ...] | None:
     if isinstance(value, Call) and isinstance(value.arguments, tuple) and value.arguments:
         value = value.arguments[0]  # torch.Size((...))
-    if isinstance(value, list | tuple) and all(isinstance(size, int) for size in value):
-        return tuple(value)
-    return None
+    if not isinstance(value, list | tuple) or len(value) > MOST_DIMENSIONS:
+        return None
+    return tuple(value) if all(isinstance(size, int) and abs(size) < 1 << 62 for size in value) else None
 
 
 def values(root: Any, scripted: bool = False) -> Values:

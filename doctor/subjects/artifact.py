@@ -125,8 +125,6 @@ def _folder(path: Path, target: str, options: dict[str, Any]) -> ArtifactSource:
 def _format(path: Path) -> str:
     if path.name.endswith(".index.json"):
         return "sharded"
-    if path.suffix in (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".jinja"):
-        return "unknown"
     return sniffing.sniff(path)
 
 

@@ -271,6 +271,31 @@ class TestFolders:
         assert not serious(judge(snapshot))
 
 
+class TestConfiguration:
+    def folder(self, tmp_path, **changes):
+        state = {"model.embed_tokens.weight": torch.randn(50, 16)}
+        state |= {f"model.layers.{i}.mlp.weight": torch.randn(16, 16) for i in range(3)}
+        save_file(state, tmp_path / "model.safetensors")
+        config = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, **changes}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return tmp_path
+
+    def test_what_the_configuration_states_is_silent(self, tmp_path, judge):
+        assert not judge(self.folder(tmp_path)).findings
+        assert not judge(self.folder(tmp_path, vocab_size=48)).findings, "rows are padded"
+
+    @pytest.mark.parametrize(
+        ("changes", "label"),
+        [
+            ({"vocab_size": 60}, "shape-mismatch"),
+            ({"hidden_size": 32}, "shape-mismatch"),
+            ({"num_hidden_layers": 4}, "stale-artifact"),
+        ],
+    )
+    def test_another_configuration_is_drift(self, changes, label, tmp_path, judge):
+        assert label in labels(judge(self.folder(tmp_path, **changes)))
+
+
 class TestBadInput:
     @pytest.mark.parametrize("suffix", [".pt", ".onnx", ".safetensors", ".pt2", ".bin"])
     def test_an_empty_file_is_truncated(self, suffix, tmp_path, judge):

@@ -191,6 +191,18 @@ def test_coarse_levels_are_a_quantization_error_and_fine_ones_are_not(project, j
         assert [f.faults for f in found] == ([("quantization-error",)] if sick else [])
 
 
+@pytest.mark.parametrize(("outlier", "sick"), [(1.0, False), (400.0, True)])
+def test_integers_with_their_scales_are_compared_as_what_they_stand_for(outlier, sick, project, judge):
+    state = state_of(project)
+    for name in ("blocks.0.up.weight", "blocks.1.up.weight"):
+        weight = state[name]
+        scale = weight.abs().max() * outlier / 127  # one scale for a matrix, taken from an outlier
+        state[name] = (weight / scale).round().to(torch.int8)
+        state[name.replace("weight", "weight_scale")] = scale.reshape(1)
+    found = serious(judge(write(state), reference="net.py:build"))
+    assert {label for f in found for label in f.faults} == ({"quantization-error"} if sick else set())
+
+
 def test_untied_weights(project, judge):
     state = state_of(project)
     state["head.weight"] = state["head.weight"] + 0.1

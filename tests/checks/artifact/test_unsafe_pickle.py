@@ -92,6 +92,28 @@ def test_a_whole_model_of_the_users_class_is_unsafe_until_its_name_is_allowed(tm
     assert not judge(tmp_path / "net.pkl", settings=trusted).findings
 
 
+def test_names_of_pythons_own_library_cannot_be_allowed(tmp_path, judge):
+    from doctor.config import Settings
+
+    (tmp_path / "a.pkl").write_bytes(HOSTILE["os_system.pkl"])
+    assert judge(tmp_path / "a.pkl", settings=Settings(rules={"FIL002": {"allow": "os.system"}})).findings
+
+
+def test_lists_of_words_beside_the_weights_are_no_pickles(tmp_path, judge, net):
+    words = {"labels.txt": "cat\ndog\nbird\n", "vocab": "c\nd\n(\n.\n", "notes.md": "Not. New.\n", "N": "NN. and so on"}
+    torch.jit.save(torch.jit.script(net), tmp_path / "a.pt", _extra_files=words)
+    assert not judge(tmp_path / "a.pt").findings
+    folder = tmp_path / "model"
+    folder.mkdir()
+    torch.save(net.state_dict(), folder / "pytorch_model.bin")
+    (folder / "config.json").write_text("{}")
+    for name, text in words.items():
+        (folder / name).write_text(text)
+    assert not judge(folder).findings
+    (folder / "vocab.txt").write_bytes(HOSTILE["builtins_exec_protocol0.pkl"])
+    assert [finding.rule for finding in judge(folder).findings] == ["FIL002"]
+
+
 def test_the_frozen_allow_list_is_that_of_the_installed_torch():
     from torch._weights_only_unpickler import _get_allowed_globals
 

@@ -150,6 +150,17 @@ class TestDuplicates:
         state["fc.weight"] = state["ema.fc.weight"].clone()
         assert not serious(judge(save(state, tmp_path)))
 
+    def test_a_table_and_a_head_of_any_name_are_silent_and_two_linear_layers_are_not(self, tmp_path, judge):
+        table = torch.randn(60, 16)
+        assert not serious(judge(save({"e.weight": table, "head.weight": table.clone()}, tmp_path)))
+        layers = {
+            "a.weight": table,
+            "head.weight": table.clone(),
+            "a.bias": torch.randn(60),
+            "head.bias": torch.randn(60),
+        }
+        assert serious(judge(save(layers, tmp_path)))
+
     def test_shared_storage_is_silent(self, net, tmp_path, judge):
         state = state_of(net)
         state["alias.weight"] = state["5.weight"]
@@ -171,6 +182,25 @@ class TestUntrained:
         (finding,) = serious(judge(save(state, tmp_path)))
         assert (finding.rule, finding.location.module) == ("WGT005", "5")
 
+    @pytest.mark.parametrize(
+        "init", [nn.init.xavier_uniform_, nn.init.kaiming_normal_, lambda w: nn.init.normal_(w, std=0.02)]
+    )
+    def test_a_head_drawn_otherwise_with_a_bias_of_zeros_is_found(self, init, net, tmp_path, judge):
+        state = state_of(net)
+        state["5.weight"], state["5.bias"] = init(torch.empty(24, 20)), torch.zeros(24)
+        (finding,) = serious(judge(save(state, tmp_path)))
+        assert (finding.rule, finding.location.module) == ("WGT005", "5")
+        state["5.bias"] = torch.randn(24) * 0.01
+        assert not serious(judge(save(state, tmp_path)))
+
+    def test_a_recurrent_layer_made_anew_is_found(self, net, tmp_path, judge):
+        state = state_of(net) | {f"rnn.{key}": value.clone() for key, value in nn.LSTM(16, 24).state_dict().items()}
+        assert {f.location.module for f in serious(judge(save(state, tmp_path)))} == {"rnn"}
+        for key in state:
+            if key.startswith("rnn."):
+                state[key] += 0.01 * torch.randn(state[key].shape)
+        assert not serious(judge(save(state, tmp_path)))
+
     def test_a_wholly_fresh_model_is_information(self, tmp_path, judge):
         fresh = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
         report = judge(save(state_of(fresh), tmp_path))
@@ -190,6 +220,20 @@ class TestUntrained:
             nn.functional.cross_entropy(net(x), y).backward()
             optimizer.step()
         assert not serious(judge(save(state_of(net), tmp_path)))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("adam", [True, False])
+    def test_a_training_of_a_few_steps_is_no_error(self, adam, dtype, tmp_path, judge):
+        torch.manual_seed(3)
+        net = nn.Sequential(
+            nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4)
+        )
+        optimizer = torch.optim.AdamW(net.parameters(), 1e-4) if adam else torch.optim.SGD(net.parameters(), 1e-3)
+        for _ in range(15):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(torch.randn(64, 64)), torch.randint(0, 4, (64,))).backward()
+            optimizer.step()
+        assert not serious(judge(save({k: v.to(dtype) for k, v in state_of(net).items()}, tmp_path)))
 
     def test_other_initialisations_are_silent(self, tmp_path, judge):
         net = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))

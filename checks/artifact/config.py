@@ -1,0 +1,59 @@
+"""The weights of a Hugging Face folder against its own configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
+from doctor.findings import Finding, Location, Measure
+from doctor.registry import look
+
+_TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|shared)\.weight$")
+_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+_OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim", "emb_dim", "hidden_sizes", "text_config", "vision_config")
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers")
+_BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+
+
+@look("MOD001")
+def drift_from_the_configuration(contents: ArtifactContents) -> Iterator[Finding]:
+    """Shapes and depth that config.json states and the weights have not."""
+    config = contents.facts.get("configs", {}).get("config.json", {})
+    if not config or any(key in config for key in _OTHER_WIDTHS) or contents.problems:
+        return
+    names = {tensor.name: tensor for tensor in contents.weights}
+    if not names or any("lora_" in name for name in names):
+        return
+    for tensor in names.values():
+        if _TABLE.search(tensor.name) and len(tensor.shape) == 2:
+            yield from _table(tensor, config)
+    depth = next((config[key] for key in _DEPTHS if isinstance(config.get(key), int)), None)
+    blocks = {int(found[1]) for name in names for found in [_BLOCK.search(name)] if found}
+    if depth is not None and blocks and max(blocks) + 1 != depth and "num_layers" not in config:
+        yield Finding(
+            message=f"config.json states {depth} layers, the weights have {max(blocks) + 1}",
+            location=Location(path="config.json"),
+            measured={"layers": Measure(value=max(blocks) + 1, threshold=depth)},
+            remedy="save weights and configuration in one go (save_pretrained)",
+            faults=("stale-artifact",) if max(blocks) + 1 > depth else ("stale-artifact", "silent-missing-keys"),
+        )
+
+
+def _table(tensor: TensorEntry, config: dict[str, object]) -> Iterator[Finding]:
+    rows, width = tensor.shape
+    vocabulary = config.get("vocab_size")
+    stated = next((config[key] for key in _WIDTHS if isinstance(config.get(key), int)), None)
+    wrong = []
+    if isinstance(vocabulary, int) and rows < vocabulary:
+        wrong.append(f"{vocabulary} tokens, it has {rows} rows")
+    if stated is not None and width != stated:
+        wrong.append(f"a width of {stated}, it has {width}")
+    if wrong:
+        yield Finding(
+            message=f"config.json states {' and '.join(wrong)}",
+            location=Location(path=tensor.file, tensor=tensor.name),
+            measured={"rows": Measure(value=rows), "width": Measure(value=width)},
+            remedy="save weights and configuration in one go (save_pretrained)",
+            faults=("shape-mismatch", "stale-artifact"),
+        )

@@ -1,0 +1,1 @@
+"""An artifact at work: run in a child process beside its reference, and compared. Imported by that child only."""
