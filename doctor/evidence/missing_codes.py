@@ -65,7 +65,7 @@ def _numbers(tables: Tables, profile: TableProfile) -> list[MissingCode]:
     for column in columns:
         if column.role == "target" and len(column.counts) <= 100 and column.column.kind == "integer":
             continue
-        key, codes = settled(column.column), []
+        key, codes = settled(column.column), list[float]()
         low = high = distance = None
         for _ in range(4):
             without = f"{key} NOT IN ({', '.join(map(repr, codes))})" if codes else "TRUE"
@@ -103,7 +103,7 @@ def _extreme(tables: Tables, key: str, where: str) -> tuple[float | None, Number
         return None, None, 0.0
     for code in (low, high):
         others = f"{where} AND {key} <> {code!r}"
-        count, *rest = tables.ask([f"count(*) FILTER (WHERE {key} = {code!r})"], where)
+        (count,) = tables.ask([f"count(*) FILTER (WHERE {key} = {code!r})"], where)
         if count < max(3, 0.001 * filled):
             continue
         least, most, distinct, mean, deviation, quantiles = tables.ask(
@@ -145,12 +145,12 @@ def _dates(tables: Tables, profile: TableProfile) -> list[MissingCode]:
         values = tables.engine.rows(
             f"SELECT {day} AS v, count(*) AS n FROM data WHERE {day} IN ({listed}) GROUP BY {day} ORDER BY n DESC"
         )
-        values = [
-            value for value, count in values if count >= max(3, 0.005 * column.rows) and count < 0.6 * column.rows
+        dates = [
+            str(value) for value, count in values if count >= max(3, 0.005 * column.rows) and count < 0.6 * column.rows
         ]
-        if values:
-            condition = f"{day} IN ({', '.join(literal(value) for value in values)})"
-            found.append(_code(tables, column, "date", tuple(values), condition))
+        if dates:
+            condition = f"{day} IN ({', '.join(map(literal, dates))})"
+            found.append(_code(tables, column, "date", tuple(dates), condition))
     return found
 
 

@@ -17,7 +17,7 @@ from doctor.evidence.identifiers import Identifiers
 from doctor.evidence.table_profile import ColumnProfiles, TableProfile
 from doctor.evidence.table_rows import Rows
 from doctor.probes import probe
-from doctor.tables.columns import NESTED, TEXT, Column
+from doctor.tables.columns import NESTED, Column
 from doctor.tables.dialect import settled
 from doctor.tables.tables import Tables
 
