@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -242,7 +243,7 @@ def _block(learned: _Learned, parts: int = 20) -> tuple[int, int, float, float] 
     shares = np.bincount(learned.labels.astype(int)) / count if learned.sample.classifies else np.array([0.5, 0.5])
     chance = float((shares**2).sum())
     edges = np.linspace(0, count, parts + 1).astype(int)
-    levels = np.array([right[a:b].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    levels = np.array([right[a:b].mean() for a, b in pairwise(edges)])
     good = float(np.median(levels))
     if good < chance + 0.25:
         return None
