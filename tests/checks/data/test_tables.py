@@ -307,7 +307,9 @@ def test_text_that_was_decoded_wrongly(tmp_path):
     frame.loc[5:24, "note"] = [text.encode().decode("cp1252") for text in frame.loc[5:24, "note"]]
     assert numbers(only(examine(frame), "DAT020", "note")) == list(range(5, 25))
     good = patients(400).assign(note="café").to_csv(index=False).splitlines(keepends=True)
-    (tmp_path / "mixed.csv").write_bytes(b"".join(l.encode("utf-8" if i % 7 else "cp1252") for i, l in enumerate(good)))
+    (tmp_path / "mixed.csv").write_bytes(
+        b"".join(line.encode("utf-8" if i % 7 else "cp1252") for i, line in enumerate(good))
+    )
     assert "no UTF-8" in only(examine(str(tmp_path / "mixed.csv"), select=("DAT020",)), "DAT020").message
 
 
@@ -324,7 +326,7 @@ def test_a_hash_collision_is_told_from_an_equal_row(monkeypatch):
 
 def test_wide_and_nested_tables_are_read():
     g = np.random.default_rng(0)
-    wide = pd.DataFrame(g.normal(0, 1, (60, 3000)).round(4), columns=[f"x{i}" for i in range(3000)])
+    wide = pd.DataFrame(g.normal(0, 1, (60, 1000)).round(4), columns=[f"x{i}" for i in range(1000)])
     assert not loud(diagnose_data(wide, select=("DAT001", "DAT002", "DAT010")))
     frame = patients(300).assign(tags=[["a", "b"][: i % 3] for i in range(300)], extra=[{"k": i} for i in range(300)])
     assert not loud(examine(frame))
