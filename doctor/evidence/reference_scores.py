@@ -146,9 +146,7 @@ class _Learned:
         if self.sample.classifies:
             answers = self.model.classes_[self.probabilities.argmax(axis=1)]
             return _balanced(self.labels, answers)
-        answers = self.model.oob_prediction_
-        variance = float(np.var(self.labels))
-        return max(0.0, 1 - float(np.mean((self.labels - answers) ** 2)) / variance) if variance else 0.0
+        return score_of(self.sample, self.labels, self.model.oob_prediction_)
 
     @property
     def right(self) -> Array:
@@ -167,6 +165,14 @@ def forest(classifies: bool, trees: int = TREES) -> Any:
 
     common: dict[str, Any] = {"n_estimators": trees, "min_samples_leaf": 2, "oob_score": True, "random_state": 0}
     return RandomForestClassifier(**common) if classifies else RandomForestRegressor(max_features=0.5, **common)
+
+
+def score_of(sample: TableSample, labels: Array, answers: Array) -> float:
+    """The score of answers: balanced accuracy above chance, or R2; not below 0."""
+    if sample.classifies:
+        return _balanced(labels, answers)
+    variance = float(np.var(labels))
+    return max(0.0, 1 - float(np.mean((labels - answers) ** 2)) / variance) if variance else 0.0
 
 
 def _balanced(labels: Array, answers: Array) -> float:
@@ -197,8 +203,7 @@ def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
         return _balanced(labels, answers)
     model = DecisionTreeRegressor(max_depth=9, min_samples_leaf=3, random_state=0)
     answers = cross_val_predict(model, data, labels, cv=KFold(3, shuffle=True, random_state=0))
-    variance = float(np.var(labels))
-    return max(0.0, 1 - float(np.mean((labels - answers) ** 2)) / variance) if variance else 0.0
+    return score_of(sample, labels, answers)
 
 
 def _pairing(sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
@@ -232,8 +237,7 @@ def _linear(learned: _Learned) -> float:
     if learned.sample.classifies:
         return _balanced(learned.labels, cross_val_predict(RidgeClassifier(alpha=1.0), data, learned.labels, cv=3))
     answers = cross_val_predict(RidgeCV(), data, learned.labels, cv=3)
-    variance = float(np.var(learned.labels))
-    return max(0.0, 1 - float(np.mean((learned.labels - answers) ** 2)) / variance) if variance else 0.0
+    return score_of(learned.sample, learned.labels, answers)
 
 
 def _block(learned: _Learned, parts: int = 20) -> tuple[int, int, float, float] | None:
