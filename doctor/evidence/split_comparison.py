@@ -132,7 +132,15 @@ def _ks(one: Array, two: Array) -> tuple[float, float]:
 
 
 def _affine(one: Array, two: Array) -> Affine | None:
-    """The map that takes the quartiles (where these agree, the deviation and the mean) of one to those of the other."""
+    """The map from one to the other: a mere factor or a known change of temperature where it fits, else the one that
+    takes the quartiles (where these agree, the deviation and the mean) of one to those of the other.
+    """
+    moments = (float(one.mean()), float(one.std()), float(two.mean()), float(two.std()))
+    plain = [(float(np.median(two) / np.median(one)), 0.0)] if np.median(one) and one.min() * one.max() > 0 else []
+    for scale, offset in (*plain, (1.8, 32.0), (1 / 1.8, -32 / 1.8)):
+        distance, p_value = _ks(one * scale + offset, two)
+        if distance <= 0.05 or p_value > 0.01:
+            return Affine(scale, offset, distance, *moments)
     low, middle, high = np.quantile(one, (0.25, 0.5, 0.75))
     low2, middle2, high2 = np.quantile(two, (0.25, 0.5, 0.75))
     scale = (
@@ -142,7 +150,6 @@ def _affine(one: Array, two: Array) -> Affine | None:
         return None
     offset = middle2 - scale * middle if high > low else two.mean() - scale * one.mean()
     distance, _ = _ks(one * scale + offset, two)
-    moments = (float(one.mean()), float(one.std()), float(two.mean()), float(two.std()))
     return Affine(float(scale), float(offset), distance, *moments)
 
 
