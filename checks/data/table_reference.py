@@ -61,6 +61,7 @@ def target_leak(scores: ReferenceScores, profile: TableProfile, limits: TargetLe
 def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Finding]:
     """Features tell nothing of the targets beside which they stand."""
     held = [pairing.split for pairing in scores.pairings if pairing.score >= limits.holds]
+    best = max((pairing.score for pairing in scores.pairings), default=0.0)
     for pairing in scores.pairings:
         if pairing.block is not None:
             first, last, inside, outside = pairing.block
@@ -79,7 +80,7 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
                 f"scores {pairing.score:.2f}, with the targets moved by {pairing.shift} it scores {pairing.shifted:.2f}",
                 {"score": Measure(value=pairing.score), "score_shifted": Measure(value=pairing.shifted)},
             )  # fmt: skip
-        elif pairing.score <= max(1.5 * pairing.permuted, 0.03):
+        elif pairing.score <= _by_chance(pairing, best if held else 0.0):
             others = f", while in {' and '.join(held)} the pairs hold" if held else ""
             yield _pairs(
                 Severity.ERROR if held else Severity.WARNING, pairing,
@@ -87,6 +88,12 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
                 f"out of fold, and {pairing.permuted:.2f} with permuted targets{others}",
                 {"score": Measure(value=pairing.score, threshold=pairing.permuted)},
             )  # fmt: skip
+
+
+def _by_chance(pairing: Pairing, elsewhere: float) -> float:
+    """The score up to which pairs tell nothing; more is allowed where the same features tell much in another split."""
+    chance = max(1.5 * (pairing.permuted or 0.0), 0.03)
+    return max(chance, min(0.25 * elsewhere, 3.5 / pairing.rows**0.5))
 
 
 def _pairs(severity: Severity, pairing: Pairing, message: str, measured: dict[str, Measure]) -> Finding:
