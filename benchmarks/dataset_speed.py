@@ -51,11 +51,10 @@ def write(folder: Path, rows: int) -> None:
         for start in range(0, rows, CHUNK):
             part = table(min(CHUNK, rows - start), start)
             copies = len(part) // 100
-            part.iloc[-copies:] = part.iloc[:copies].to_numpy()
+            part = pd.concat([part.iloc[:-copies], part.iloc[:copies]], ignore_index=True)
             if not start:
-                part.loc[part.index[-min(500, copies // 2) :], "label"] = (
-                    1 - part["label"].iloc[-min(500, copies // 2) :]
-                )
+                wrong = part.index[-min(500, copies // 2) :]
+                part.loc[wrong, "label"] = 1 - part.loc[wrong, "label"]
                 leaked = part.iloc[1000 : 1000 + test // 200]
             file.write_table(pa.Table.from_pandas(part, preserve_index=False))
     evaluation = pd.concat([table(test - len(leaked), 7), leaked], ignore_index=True)
