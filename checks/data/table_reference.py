@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from doctor.evidence.reference_scores import Pairing, ReferenceScores
@@ -93,7 +94,7 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
 def _by_chance(pairing: Pairing, elsewhere: float) -> float:
     """The score up to which pairs tell nothing; more is allowed where the same features tell much in another split."""
     chance = max(1.5 * (pairing.permuted or 0.0), 0.03)
-    return max(chance, min(0.25 * elsewhere, 3.5 / pairing.rows**0.5))
+    return max(chance, min(0.25 * elsewhere, 3.5 / math.sqrt(pairing.rows)))
 
 
 def _pairs(severity: Severity, pairing: Pairing, message: str, measured: dict[str, Measure]) -> Finding:

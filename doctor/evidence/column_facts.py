@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,7 +221,9 @@ def _ks(one: Array, two: Array) -> float:
 
 def _garbled(source: DataSource, profile: TableProfile) -> list[Garbled]:
     tables = source.tables
+    garbled = re.compile(MOJIBAKE)
     texts = [c for c in profile.columns if c.column.kind == TEXT]
+    texts = [c for c in texts if not c.counts or any(garbled.search(value) for value in c.counts)]
     conditions = [tables.dialect.matches(c.column.key, MOJIBAKE) for c in texts]
     counts = tables.ask([f"count(*) FILTER (WHERE {condition})" for condition in conditions]) if texts else []
     return [

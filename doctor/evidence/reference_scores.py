@@ -6,8 +6,6 @@ Scores run from 0 (no better than without features) to 1: balanced accuracy abov
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,12 +18,13 @@ from doctor.evidence.data_source import DataSource
 from doctor.evidence.identifiers import Identifiers
 from doctor.evidence.table_rows import Rows
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
+from doctor.evidence.threads import one_thread
 from doctor.probes import probe
 
 ROWS = 6_000
 ALONE_ROWS = 3_000
 MIN_ROWS = 60
-TREES = 100
+TREES = 60
 CHANCE = 0.12  # scores below which permuted targets are tried, too
 
 
@@ -79,15 +78,6 @@ class ReferenceScores(Evidence):
     def alone(self, column: str) -> float | None:
         """The score of one column."""
         return dict(self.scores).get(column)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small models are faster on one thread than on many."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
 
 
 @probe
@@ -163,7 +153,13 @@ def forest(classifies: bool, trees: int = TREES) -> Any:
     """The reference model: it takes missing values as they are, and needs no scaling."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    common: dict[str, Any] = {"n_estimators": trees, "min_samples_leaf": 2, "oob_score": True, "random_state": 0}
+    common: dict[str, Any] = {
+        "n_estimators": trees,
+        "min_samples_leaf": 2,
+        "oob_score": True,
+        "random_state": 0,
+        "n_jobs": 2,
+    }
     return RandomForestClassifier(**common) if classifies else RandomForestRegressor(max_features=0.5, **common)
 
 
@@ -207,7 +203,7 @@ def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
 
 
 def _pairing(sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
-    learned = learned or _Learned(sample, split, sample.features, trees=60)
+    learned = learned or _Learned(sample, split, sample.features, trees=40)
     count = len(learned.picked)
     if learned.score >= CHANCE:
         return Pairing(split.name, learned.score, block=_block(learned), rows=count)

@@ -11,6 +11,7 @@ from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.table_profile import TableProfile
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
+from doctor.evidence.threads import one_thread
 from doctor.probes import probe
 
 MIN_ROWS = 30
@@ -90,7 +91,8 @@ def split_comparison(sample: TableSample, profile: TableProfile) -> SplitCompari
                 shifts.append(shift)
         untimed = tuple(n for n in sample.features if sample.kinds[n] != "time" and not _timelike(base, n))
         if untimed:
-            aucs.append((other.name, _auc(sample, base, other, untimed)))
+            with one_thread():
+                aucs.append((other.name, _auc(sample, base, other, untimed)))
     absent = tuple((c.name, split) for c in profile.columns for split in c.column.absent)
     return SplitComparison(tuple(shifts), tuple(aucs), absent)
 
@@ -181,7 +183,7 @@ def _categories(one: Array, two: Array, name: str, split: str, timelike: bool, r
     )  # fmt: skip
 
 
-def _auc(sample: TableSample, base: SplitSample, other: SplitSample, names: tuple[str, ...], rows: int = 4000) -> float:
+def _auc(sample: TableSample, base: SplitSample, other: SplitSample, names: tuple[str, ...], rows: int = 2500) -> float:
     """Area under the curve of a classifier of the split, three folds, the larger split cut to the smaller one."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
@@ -192,7 +194,7 @@ def _auc(sample: TableSample, base: SplitSample, other: SplitSample, names: tupl
     picked = [generator.choice(len(split.rows), count, replace=False) for split in (base, other)]
     data = np.vstack([sample.matrix(split, names)[rows_] for split, rows_ in zip((base, other), picked, strict=True)])
     which = np.repeat((0, 1), count)
-    model = HistGradientBoostingClassifier(max_iter=30, max_depth=4, early_stopping=False, random_state=0)
+    model = HistGradientBoostingClassifier(max_iter=25, max_depth=4, early_stopping=False, random_state=0)
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     scores = cross_val_predict(model, data, which, cv=folds, method="predict_proba")[:, 1]
     return float(roc_auc_score(which, scores))

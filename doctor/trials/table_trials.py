@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from doctor.evidence.reference_scores import MIN_ROWS, ROWS, ReferenceScores, forest, one_thread, score_of
+from doctor.evidence.reference_scores import MIN_ROWS, ROWS, ReferenceScores, forest, score_of
 from doctor.evidence.table_rows import Rows
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
+from doctor.evidence.threads import one_thread
 from doctor.findings import Effect, Finding, Severity, Verdict
 
 SEEDS = 2
