@@ -34,7 +34,7 @@ class PairingLimits(Limits):
     """Thresholds of DAT012 on tables."""
 
     min_rows: int = 300
-    holds: float = 0.15  # score at which pairs belong together
+    holds: float = 0.25  # signal at which pairs belong together
 
 
 @look("DAT011")
@@ -85,7 +85,7 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
             others = f", while in {' and '.join(held)} the pairs hold" if held else ""
             yield _pairs(
                 Severity.ERROR if held else Severity.WARNING, pairing,
-                f"features of {pairing.split} tell nothing of its targets: the reference model scores {pairing.score:.2f} "
+                f"features of {pairing.split} tell nothing of its targets: the reference model's signal is {pairing.score:.2f} "
                 f"out of fold, and {pairing.permuted:.2f} with permuted targets{others}",
                 {"score": Measure(value=pairing.score, threshold=pairing.permuted)},
             )  # fmt: skip
@@ -93,8 +93,8 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
 
 def _by_chance(pairing: Pairing, elsewhere: float) -> float:
     """The score up to which pairs tell nothing; more is allowed where the same features tell much in another split."""
-    chance = max(1.5 * (pairing.permuted or 0.0), 0.03)
-    return max(chance, min(0.25 * elsewhere, 3.5 / math.sqrt(pairing.rows)))
+    chance = max(1.3 * (pairing.permuted or 0.0), 1.5 / math.sqrt(pairing.rows))
+    return max(chance, min(0.25 * elsewhere, 4.5 / math.sqrt(pairing.rows)))
 
 
 def _pairs(severity: Severity, pairing: Pairing, message: str, measured: dict[str, Measure]) -> Finding:

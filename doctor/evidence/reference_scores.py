@@ -25,7 +25,7 @@ ROWS = 6_000
 ALONE_ROWS = 3_000
 MIN_ROWS = 60
 TREES = 60
-CHANCE = 0.12  # scores below which permuted targets are tried, too
+CHANCE = 0.25  # signals below which permuted targets are tried, too
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class LabelDoubts:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Whether features and targets of a split belong together. `permuted` is the best score with permuted targets;
+    """Whether features and targets of a split belong together. `score` is the signal out of bag: the mean over classes of
+    2 AUC - 1, or the correlation; 0 is none, whatever the shares of the classes. `permuted` is the best with permuted targets;
     `shift` a displacement of the target by rows under which the score returns (`shifted`); `block` the rows of a stretch
     (first, last, its share of right answers, that of the rest) in which the model fails while it holds elsewhere.
     """
@@ -204,36 +205,64 @@ def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
 
 def _pairing(sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
     learned = learned or _Learned(sample, split, sample.features, trees=40)
-    count = len(learned.picked)
-    if learned.score >= CHANCE:
-        return Pairing(split.name, learned.score, block=_block(learned), rows=count)
+    count, signal = len(learned.picked), _signal(learned)
+    if signal >= CHANCE:
+        return Pairing(split.name, signal, block=_block(learned), rows=count)
     labels = sample.labels(split)
     generator = np.random.default_rng(1)
-    permuted = max(_Learned(sample, split, sample.features, generator.permutation(labels), 40).score for _ in range(3))
+    permuted = max(
+        _signal(_Learned(sample, split, sample.features, generator.permutation(labels), 40)) for _ in range(3)
+    )
     shift, best = None, 0.0
     if split.whole and count > 200:
         for places in (1, -1, 2, -2, 3, -3):
-            score = _Learned(sample, split, sample.features, np.roll(labels, places), 40).score
-            if score > best:
-                shift, best = places, score
+            moved = _signal(_Learned(sample, split, sample.features, np.roll(labels, places), 40))
+            if moved > best:
+                shift, best = places, moved
     linear = _linear(learned)
-    clear = best > max(0.2, 3 * max(learned.score, permuted))
-    return Pairing(
-        split.name, max(learned.score, linear), permuted, shift if clear else None, best if clear else 0.0, rows=count
-    )
+    clear = best > max(0.3, 3 * max(signal, permuted))
+    signal = max(signal, linear)
+    return Pairing(split.name, signal, permuted, shift if clear else None, best if clear else 0.0, rows=count)
+
+
+def _signal(learned: _Learned) -> float:
+    """How far the out-of-bag answers follow the targets: 2 AUC - 1 over the classes with 20 rows or more, or correlation."""
+    if learned.sample.classifies:
+        columns = dict(zip(learned.model.classes_, learned.probabilities.T, strict=True))
+        return _above_chance(learned.labels, columns)
+    return max(0.0, _correlation(learned.model.oob_prediction_, learned.labels))
+
+
+def _above_chance(labels: Array, columns: dict[Any, Array]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    found = []
+    for value, scores in columns.items():
+        own = labels == value
+        if min(own.sum(), (~own).sum()) >= 5:
+            found.append((float(own.sum()), 2 * float(roc_auc_score(own, scores)) - 1))
+    total = sum(weight for weight, _ in found)
+    return max(0.0, sum(weight * value for weight, value in found) / total) if total else 0.0
+
+
+def _correlation(one: Array, two: Array) -> float:
+    return float(np.corrcoef(one, two)[0, 1]) if one.std() and two.std() else 0.0
 
 
 def _linear(learned: _Learned) -> float:
-    """The score of a ridge regression on the ranks of numbers, which finds weak straight relations that a forest misses."""
-    from sklearn.linear_model import RidgeClassifier, RidgeCV
+    """The signal of a ridge regression, which finds weak straight relations that a forest misses."""
+    from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import cross_val_predict
 
     data = np.nan_to_num(learned.data, nan=0.0)
     data = (data - data.mean(axis=0)) / np.maximum(data.std(axis=0), 1e-12)
-    if learned.sample.classifies:
-        return _balanced(learned.labels, cross_val_predict(RidgeClassifier(alpha=1.0), data, learned.labels, cv=3))
-    answers = cross_val_predict(RidgeCV(), data, learned.labels, cv=3)
-    return score_of(learned.sample, learned.labels, answers)
+    if not learned.sample.classifies:
+        return max(0.0, _correlation(cross_val_predict(RidgeCV(), data, learned.labels, cv=3), learned.labels))
+    columns = {
+        value: cross_val_predict(RidgeCV(), data, (learned.labels == value).astype(float), cv=3)
+        for value in np.unique(learned.labels)[:10]
+    }
+    return _above_chance(learned.labels, columns)
 
 
 def _block(learned: _Learned, parts: int = 20) -> tuple[int, int, float, float] | None:

@@ -159,7 +159,7 @@ def _pairs(finding: Finding, sample: TableSample, scores: ReferenceScores) -> Ef
                 size=(outside - inside) * math.sqrt(max(pairing.rows, 1) / 20),
                 note=f"right in {inside:.0%} of the stretch and in {outside:.0%} elsewhere",
             )  # fmt: skip
-    held = [pairing for pairing in scores.pairings if pairing.score >= 0.15]
+    held = [pairing for pairing in scores.pairings if pairing.score >= 0.25]
     apart = next((p for p in scores.pairings if p.permuted is not None and p.split in finding.message), None)
     if apart is None:
         return None
