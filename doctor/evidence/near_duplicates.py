@@ -48,9 +48,9 @@ class NearDuplicates(Evidence):
         if len(known) < 20:
             return 0.0
         middle, high = np.quantile(known, (0.5, 0.85))
-        if middle <= 0 or high <= middle:
+        if middle <= 0:
             return 0.0
-        shape = 1.0068 / math.log(high / middle)  # ln ln(1/0.15) - ln ln 2
+        shape = 1.0068 / math.log(high / middle) if high > middle else math.inf  # ln ln(1/0.15) - ln ln 2
         fitted = float(middle) * (-math.log1p(-chance) / math.log(2)) ** (1 / shape)
         return min(fitted, 0.5 * float(middle), self.close)
 

@@ -21,7 +21,8 @@ TRAINING = "train"
 class Samples(Evidence):
     """Columns of equal length n, one entry a sample, in the order in which they are stored.
 
-    `kind` is image, audio, text or tensor, `unit` what one sample is called. `split` and `label` count into `splits`
+    `kind` is image, audio, text or tensor, `unit` what one sample is called. `names` are files, `row` the number of the
+    sample in its file (lines, arrays) or in its split, from 0. `split` and `label` count into `splits`
     and `labels` (-1: none). Equal numbers in `content` mean inputs equal by a 128-bit digest (-1: could not be read), in
     `answer` equal targets (-1: none); answers of classified samples are their classes, others are free text or numbers.
     `features` has a row for each sample of `featured` (all, or a random part where there are very many).
@@ -31,6 +32,7 @@ class Samples(Evidence):
     kind: str
     unit: str
     names: tuple[str, ...]
+    row: Ints
     splits: tuple[str, ...]
     split: Ints
     labels: tuple[str, ...]
@@ -108,8 +110,3 @@ def later_copies(key: Ints, known: Flags) -> Ints:
     later = np.ones(len(rows), dtype=bool)
     later[first] = False
     return rows[later]
-
-
-def listed(names: tuple[str, ...], rows: Ints, most: int = 20) -> list[str]:
-    """The names of the first samples."""
-    return [names[row] for row in rows[:most]]

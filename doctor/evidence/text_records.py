@@ -11,8 +11,9 @@ import numpy.typing as npt
 from doctor.evidence.base import Evidence
 from doctor.evidence.samples import Flags, Ints, Samples
 
-# A place (`train.jsonl:12`) and what is wrong there.
-Places = tuple[tuple[str, str], ...]
+# Split, file, number of the line (from 0), and what is wrong there.
+Place = tuple[str, str, int, str]
+Places = tuple[Place, ...]
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class TextRecords(Evidence):
         return np.flatnonzero(self.letters == 0) if self.form != "ids" else np.zeros(0, np.int64)
 
 
-def by_reason(places: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Places under their reason, the commonest first."""
-    groups: dict[str, list[str]] = {}
-    for place, reason in places:
-        groups.setdefault(reason.partition(": ")[0], []).append(place)
+def by_reason(places: Iterable[Place]) -> list[tuple[str, list[Place]]]:
+    """Places under their reason (what stands before a colon), the commonest first."""
+    groups: dict[str, list[Place]] = {}
+    for place in places:
+        groups.setdefault(place[3].partition(": ")[0], []).append(place)
     return sorted(groups.items(), key=lambda pair: -len(pair[1]))

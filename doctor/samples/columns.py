@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -20,6 +21,8 @@ class Columns:
         self._kind, self._unit = kind, unit
         self._keep = set(chosen(count).tolist()) if count is not None else None
         self._names: list[str] = []
+        self._rows: list[int] = []
+        self._seen: Counter[str] = Counter()
         self._splits: list[str] = []
         self._labels: list[Any] = []
         self._content, self._answer = Numbering(), Numbering()
@@ -47,8 +50,11 @@ class Columns:
         answer: Hashable | None = None,
         features: npt.NDArray[np.float32] | None = None,
         repeatable: bool = False,
+        row: int | None = None,
     ) -> None:
-        """One sample. `label` is its class or None, `answer` its free target."""
+        """One sample. `label` is its class or None, `answer` its free target, `row` its number in its file or split."""
+        self._seen[split or ""] += 1
+        self._rows.append(self._seen[split or ""] - 1 if row is None else row)
         if features is not None and self.wants_features():
             self._featured.append(len(self._names))
             self._features.append(features)
@@ -75,6 +81,7 @@ class Columns:
             kind=self._kind,
             unit=self._unit,
             names=tuple(self._names),
+            row=numbers(self._rows),
             splits=found,
             split=numbers(place[split] for split in self._splits),
             labels=tuple(str(name) for name in names),

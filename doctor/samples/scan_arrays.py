@@ -57,8 +57,8 @@ def scan_pairs(pairs: list[Pair], progress: Progress) -> TensorSamples:
         block = max(1, _BLOCK // max(1, int(np.prod(pair.x.shape[1:]))))
         for start in range(0, len(pair.x), block):
             part = pair.x[start : start + block]
-            names = [f"{pair.x_name}[{start + index}]" for index in range(len(part))]
-            scan.take_many(names, pair.split, part, pair.y[start : start + block] if pair.y is not None else None)
+            targets = pair.y[start : start + block] if pair.y is not None else None
+            scan.take_many(pair.x_name, start, pair.split, part, targets)
             progress.advance(start + len(part))
     progress.finish()
     return scan.result(pairs[0].x_name, pairs[0].y_name)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctor.errors import DoctorError
+from doctor.evidence.samples import TRAINING
 from doctor.evidence.tensor_samples import TensorSamples
 from doctor.evidence.text_records import TextRecords
 from doctor.progress import Progress
@@ -51,11 +52,12 @@ def _scan(
 ) -> TensorSamples | TextRecords:
     first = _first(next(iter(by_split.values())))
     if isinstance(first, Mapping) and form_of([first] * _PEEKED, target) is not None:
-        streams = ((split, held, len(_length(held))) for split, held in by_split.items())
-        return scan_records(
-            ((split, f"{split or 'data'}[{index}]", sample) for split, held, _ in streams for index, sample in _samples(held, most, [])),
-            progress, target, tokenizing,
-        )  # fmt: skip
+        stream = (
+            ((split or TRAINING, split or "data", index), sample)
+            for split, held in by_split.items()
+            for index, sample in _samples(held, most, [])
+        )
+        return scan_records(stream, progress, target, tokenizing)
     counts = [len(_length(held)) for held in by_split.values()]
     progress.start("taking samples", sum(counts) or None)
     scan = TensorScan("sample", None)
@@ -64,7 +66,7 @@ def _scan(
         taken = 0
         for index, sample in _samples(held, most, scan.failed):
             x, y, names = _pair(sample, target)
-            scan.take(f"{split or 'data'}[{index}]", split, x, y)
+            scan.take(split or "data", index, split, x, y)
             taken += 1
             if taken % 200 == 0:
                 progress.advance(len(scan))

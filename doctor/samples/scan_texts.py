@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from doctor.errors import DoctorError
-from doctor.evidence.text_records import TextRecords
+from doctor.evidence.samples import TRAINING
+from doctor.evidence.text_records import Place, TextRecords
 from doctor.progress import Progress
 from doctor.samples import splits
 from doctor.samples.columns import Columns
@@ -37,7 +38,7 @@ def scan_texts(
     progress.start("reading records", None)
     scan = _Scan(form, tokenizing)
     for item in layout.items:
-        for number, (line, bad_bytes) in enumerate(_lines(item.path), 1):
+        for number, (line, bad_bytes) in enumerate(_lines(item.path)):
             if line.strip():
                 scan.take(item, number, line, bad_bytes)
                 if scan.lines % 500 == 0:
@@ -47,21 +48,21 @@ def scan_texts(
 
 
 def scan_records(
-    stream: Iterable[tuple[str | None, str, Mapping[str, Any]]],
+    stream: Iterable[tuple[tuple[str, str, int], Mapping[str, Any]]],
     progress: Progress,
     target: str | None = None,
     tokenizing: Tokenizing | None = None,
 ) -> TextRecords:
-    """Read records that are in memory, each with its split and its name."""
+    """Read records that are in memory, each with its place: split, name, number."""
     source = iter(stream)
     peeked = list(islice(source, _LOOKED_AT))
-    form = form_of([record for _, _, record in peeked], target)
+    form = form_of([record for _, record in peeked], target)
     if form is None:
         raise DoctorError("the records hold no texts of a known form", _KNOWN)
     progress.start("reading records", None)
     scan = _Scan(form, tokenizing)
-    for split, name, record in chain(peeked, source):
-        scan.read(name, split, record)
+    for place, record in chain(peeked, source):
+        scan.read(place, record)
         if scan.lines % 500 == 0:
             progress.advance(scan.lines)
     progress.finish()
@@ -132,12 +133,12 @@ class _Scan:
         self._tokenizing = tokenizing
         self._columns = Columns("text", "record")
         self.lines = 0
-        self._malformed: list[tuple[str, str]] = []
-        self._roles: list[tuple[str, str]] = []
-        self._open: list[tuple[str, str]] = []
-        self._bytes: list[tuple[str, str]] = []
-        self._damaged: list[tuple[str, str]] = []
-        self._endless: list[tuple[str, str]] = []
+        self._malformed: list[Place] = []
+        self._roles: list[Place] = []
+        self._open: list[Place] = []
+        self._bytes: list[Place] = []
+        self._damaged: list[Place] = []
+        self._endless: list[Place] = []
         self._letters: list[int] = []
         self._answers: list[int] = []
         self._sketches: list[Any] = []
@@ -147,47 +148,47 @@ class _Scan:
     def take(self, item: Item, number: int, line: str, bad_bytes: str | None) -> None:
         """One line of a file."""
         self.lines += 1
-        name = f"{item.name}:{number}"
+        place = (item.split or TRAINING, item.name, number)
         if bad_bytes:
-            self._bytes.append((name, bad_bytes))
+            self._bytes.append((*place, bad_bytes))
         if item.path.suffix.lower() == ".txt":
-            self._keep(name, item.split, Record(line))
+            self._keep(place, Record(line))
             return
         try:
             raw = json.loads(line)
         except ValueError as failure:
             cut = "the line breaks off" if "Unterminated" in str(failure) or str(failure).endswith(f"{len(line) + 1})") else "no JSON"
-            self._malformed.append((name, f"{cut}: {str(failure).partition(':')[0]}"))
+            self._malformed.append((*place, f"{cut}: {str(failure).partition(':')[0]}"))
             return
         if not isinstance(raw, dict):
-            self._malformed.append((name, "no JSON object"))
+            self._malformed.append((*place, "no JSON object"))
             return
-        self._record(name, item.split, raw)
+        self._record(place, raw)
 
-    def read(self, name: str, split: str | None, raw: Mapping[str, Any]) -> None:
-        """One record."""
+    def read(self, place: tuple[str, str, int], raw: Mapping[str, Any]) -> None:
+        """One record of a place: split, file, number."""
         self.lines += 1
-        self._record(name, split, raw)
+        self._record(place, raw)
 
-    def _record(self, name: str, split: str | None, raw: Mapping[str, Any]) -> None:
+    def _record(self, place: tuple[str, str, int], raw: Mapping[str, Any]) -> None:
         record = record_of(raw, self._form)
         if record.wrong:
-            self._malformed.append((name, record.wrong))
+            self._malformed.append((*place, record.wrong))
             return
         own = splits.of_word(raw.get(self._form.split)) if self._form.split else None
-        self._keep(name, own or split, record)
+        self._keep((own or place[0], *place[1:]), record)
 
-    def _keep(self, name: str, split: str | None, record: Record) -> None:
+    def _keep(self, place: tuple[str, str, int], record: Record) -> None:
         whole = f"{record.system}\n{record.text}\n{record.answer or ''}"
         if record.roles:
-            self._roles.append((name, record.roles))
+            self._roles.append((*place, record.roles))
         if record.ends_open:
-            self._open.append((name, "no answer after the last turn"))
+            self._open.append((*place, "no answer after the last turn"))
         damaged = damage(whole)
         if damaged:
-            self._damaged.append((name, damaged))
+            self._damaged.append((*place, damaged))
         if endless(record.answer or record.text):
-            self._endless.append((name, "the same words again and again"))
+            self._endless.append((*place, "the same words again and again"))
         if record.system:
             self._systems.add(digest(record.system.encode("utf-8", "replace")))
         if record.ids:
@@ -202,9 +203,9 @@ class _Scan:
             content = digest(text.encode("utf-8", "replace")) if text else None
         features = hashed_words(record.text) if classified and self._columns.wants_features() else None
         length = len(record.ids) or len(text)
-        self._columns.add(name, split, answer or None if classified else None, content,
+        self._columns.add(place[1], place[0], answer or None if classified else None, content,
                           None if classified or not answer else digest(answer.encode("utf-8", "replace")),
-                          features, repeatable=length < _SHORT)  # fmt: skip
+                          features, repeatable=length < _SHORT, row=place[2])  # fmt: skip
         self._letters.append(length)
         self._answers.append(-1 if record.answer is None else len(answer or ""))
         words = plain(record.text if classified or not record.answer else f"{record.text} {record.answer}")
@@ -215,7 +216,7 @@ class _Scan:
     def result(self) -> TextRecords:
         """All of it; raises DoctorError when no record could be read."""
         if not len(self._columns):
-            raise DoctorError("none of the records could be read", self._malformed[0][1] if self._malformed else None)
+            raise DoctorError("none of the records could be read", self._malformed[0][3] if self._malformed else None)
         form = self._form
         return TextRecords(
             samples=self._columns.samples(),

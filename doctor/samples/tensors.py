@@ -27,7 +27,7 @@ class TensorScan:
 
     def __init__(self, unit: str, count: int | None = None) -> None:
         self._columns = Columns("tensor", unit, count)
-        self._waiting: list[tuple[str, str | None, Array, Any]] = []
+        self._waiting: list[tuple[str, int, str | None, Array, Any]] = []
         self._shapes: dict[str, int] = {}
         self._shape: list[int] = []
         self._nan: list[int] = []
@@ -44,27 +44,29 @@ class TensorScan:
         """Samples so far."""
         return len(self._shape) + len(self._waiting)
 
-    def take(self, name: str, split: str | None, x: Array, y: Any) -> None:
+    def take(self, name: str, row: int, split: str | None, x: Array, y: Any) -> None:
         """One sample."""
-        if self._waiting and (
-            len(self._waiting) >= _CHUNK or self._waiting[0][2].shape != x.shape or self._waiting[0][2].dtype != x.dtype
-            or self._waiting[0][1] != split
-        ):  # fmt: skip
+        if self._waiting and (len(self._waiting) >= _CHUNK or not self._alike(split, x)):
             self._flush()
-        self._waiting.append((name, split, x, y))
+        self._waiting.append((name, row, split, x, y))
 
-    def take_many(self, names: Sequence[str], split: str | None, xs: Array, ys: Sequence[Any] | Array | None) -> None:
-        """A block of samples of one shape, (samples, ...)."""
+    def _alike(self, split: str | None, x: Array) -> bool:
+        _, _, other, before, _ = self._waiting[0]
+        return split == other and before.shape == x.shape and before.dtype == x.dtype
+
+    def take_many(self, name: str, start: int, split: str | None, xs: Array, ys: Sequence[Any] | Array | None) -> None:
+        """A block of samples of one shape, (samples, ...), from the row `start` of the array `name`."""
         self._flush()
-        self._measure(list(names), split, xs, list(ys) if ys is not None else [None] * len(xs))
+        targets = list(ys) if ys is not None else [None] * len(xs)
+        self._measure([name] * len(xs), list(range(start, start + len(xs))), split, xs, targets)
 
     def _flush(self) -> None:
         if self._waiting:
-            names, splits, xs, ys = zip(*self._waiting, strict=True)
+            names, rows, splits, xs, ys = zip(*self._waiting, strict=True)
             self._waiting = []
-            self._measure(list(names), splits[0], np.stack(xs), list(ys))
+            self._measure(list(names), list(rows), splits[0], np.stack(xs), list(ys))
 
-    def _measure(self, names: list[str], split: str | None, xs: Array, ys: list[Any]) -> None:
+    def _measure(self, names: list[str], rows: list[int], split: str | None, xs: Array, ys: list[Any]) -> None:
         kind = f"{'x'.join(map(str, xs.shape[1:])) or 'scalar'} {xs.dtype}"
         number = self._shapes.setdefault(kind, len(self._shapes))
         by_channel = channels_first(xs)
@@ -89,12 +91,13 @@ class TensorScan:
         content = np.ascontiguousarray(xs)
         head = kind.encode()
         few = xs.dtype.kind in "biu" and xs[0].size <= 8
-        for index, (name, y) in enumerate(zip(names, ys, strict=True)):
+        for index, (name, number_in, y) in enumerate(zip(names, rows, ys, strict=True)):
             label, answer = self._label(y)
             self._splits.append(split or TRAINING)
             self._shape.append(number)
-            row = features[index] if features is not None else None
-            self._columns.add(name, split, label, digest(head, content[index].tobytes()), answer, row, repeatable=few)
+            numbers = features[index] if features is not None else None
+            mark = digest(head, content[index].tobytes())
+            self._columns.add(name, split, label, mark, answer, numbers, repeatable=few, row=number_in)
 
     def _label(self, y: Any) -> tuple[Any, Any]:
         """The class, or the answer, that a target means; keeps its number."""
