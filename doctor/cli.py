@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from doctor.config import Settings
     from doctor.registry import Rule
     from doctor.report import Report
+    from doctor.subjects.dataset import DataOptions
 
 _SUFFIXES = {".json": "json", ".txt": "text"}
 
@@ -59,14 +60,25 @@ def main() -> None:
     \b
     doctor diagnose train.py                  run the script as it is, and examine what it does
     doctor diagnose train.py -- --epochs 3    with its own arguments
+    doctor diagnose data.parquet --target y   examine data
     doctor rules                              what is looked for
     doctor explain OPT003                     one rule, in full
     """
 
 
 @main.command(context_settings={"ignore_unknown_options": False})
-@click.argument("target")
+@click.argument("target", required=False, metavar="TARGET")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--target", "target_column", metavar="COLUMN", help="Data: the column to be predicted.")
+@click.option("--train", multiple=True, metavar="PATH", help="Data: the training split (file, folder or pattern).")
+@click.option("--valid", multiple=True, metavar="PATH", help="Data: the validation split.")
+@click.option("--test", multiple=True, metavar="PATH", help="Data: the test split.")
+@click.option("--split-column", metavar="COLUMN", help="Data: the column that names each row's split.")
+@click.option("--sample", type=click.IntRange(1), metavar="ROWS", help="Data: look at a sample (default: all rows).")
+@click.option("--memory-limit", metavar="SIZE", help="Data: what the engine may use (2GB); the rest goes to disk.")
+@click.option(
+    "--rows", "rows_path", type=click.Path(path_type=Path), help="Data: write all rows found there (Parquet)."
+)
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps to observe (default 80).")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Limit of each run (default 600).")
 @click.option("--select", multiple=True, metavar="RULES", help="Only these: codes, prefixes, names or families.")
@@ -99,21 +111,25 @@ def main() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Show refuted and minor findings, and skipped rules, in full.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the files asked for.")
 @click.option("--debug", is_flag=True, help="Show tracebacks of the doctor's own.")
-def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
-    """Examine TARGET: a training script, module.py:case, or a recording.
+def diagnose(target: str | None, arguments: tuple[str, ...], **options: Any) -> None:
+    """Examine TARGET: a training script, module.py:case, a recording, or data (files, a folder, a pattern).
 
     The script runs unchanged in a child process until the step budget is spent; what it writes goes to a scratch
     folder. Each finding with a cure is then put on trial: the same program with and without the cure. Arguments of the
     script follow after --.
+
+    Of data (CSV, Parquet, Arrow, JSONL, tensors, images, audio, text), further files follow TARGET or are given as
+    --train, --valid and --test; splits are else told by the names of files and folders.
 
     Where the cure is an edit, the edited script is tried, too: --diff prints the edits, --fix applies those that proved
     good. A file outside the working tree, or changed since, is never written.
 
     Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
     """
-    from doctor.diagnosis import diagnose_target
     from doctor.progress import BarProgress, SilentProgress
 
+    data = _data_options(target, options)
+    target = target or next(path for name in ("train", "valid", "test") for path in options[name])
     _consistent(target, options)
     settings = _settings(target, options)
     if options["show_settings"]:
@@ -122,13 +138,32 @@ def diagnose(target: str, arguments: tuple[str, ...], **options: Any) -> None:
     show = not options["no_progress"] and not options["quiet"] and sys.stderr.isatty()
     progress = BarProgress() if show else SilentProgress()
     try:
-        report = diagnose_target(target, arguments, settings, progress=progress, record=options["record"])
+        if data is not None:
+            from doctor.dataset_diagnosis import diagnose_paths
+
+            paths = () if target in (*data.train, *data.valid, *data.test) else (target, *arguments)
+            report = diagnose_paths(paths, data, settings, progress, options["rows_path"])
+        else:
+            from doctor.diagnosis import diagnose_target
+
+            report = diagnose_target(target, arguments, settings, progress=progress, record=options["record"])
     finally:
         progress.finish()
     _write(report, options)
     if options["diff"] or options["fix"]:
         _patch(report, options)
     raise click.exceptions.Exit(_status(report, settings, options))
+
+
+def _data_options(target: str | None, options: dict[str, Any]) -> DataOptions | None:
+    """What was said about a data set; None when the target is none."""
+    from doctor.subjects.dataset import DataOptions, is_data
+
+    names = ("train", "valid", "test", "split_column", "sample", "memory_limit")
+    data = DataOptions(target=options["target_column"], **{name: options[name] for name in names})
+    if target is None and not (data.train or data.valid or data.test):
+        raise click.UsageError("Missing argument 'TARGET'.")
+    return data if data.given or (target is not None and is_data(target)) else None
 
 
 def _consistent(target: str, options: dict[str, Any]) -> None:

@@ -91,6 +91,32 @@ class Related(Frozen):
     message: str
 
 
+class RowPlace(Frozen):
+    """One row of a data set: its split, its file where it has one, and its number there (from 0, no header counted)."""
+
+    split: str
+    row: int
+    path: str | None = None
+    value: str | None = None
+
+
+class RowList(Frozen):
+    """The rows that a finding is about: how many of how many, the first of them, and, for `--rows`, all.
+
+    `every` yields split, file and row number of all; it is no part of what is written.
+    """
+
+    count: int
+    of: int
+    first: tuple[RowPlace, ...] = ()
+    every: Any = Field(default=(), exclude=True, repr=False)
+
+    @property
+    def share(self) -> float:
+        """The share of the rows that were looked at."""
+        return self.count / self.of if self.of else 0.0
+
+
 class Rate(Frozen):
     """One point of the learning rate's response: the mean loss over the last third of the steps at this rate (None
     where it diverges). `sane` rates miss at most a quarter of the best one's progress.
@@ -171,6 +197,7 @@ class Finding(Frozen):
     edit: SerializeAsAny[Edit] | None = None
     severity: Severity | None = None
     related: tuple[Related, ...] = ()
+    rows: RowList | None = None
     evidence_ref: str | None = None
     # A deterministic observation (a crash, a graph that ends) which needs no reference training: what showed it.
     demonstrated: str | None = None

@@ -15,7 +15,8 @@ SCHEMA_VERSION = "1.1"
 class SubjectSummary(Frozen):
     """What was examined and how its run ended.
 
-    `kind` is `program`, `case` or `recording`; `outcome` as in `ProgramRun`, in words in `ending`.
+    `kind` is `program`, `case`, `recording` or `dataset`; `outcome` as in `ProgramRun`, in words in `ending`; `rows` are
+    those of a data set that were examined.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class SubjectSummary(Frozen):
     ending: str = ""
     steps: int = 0
     seconds: float = 0.0
+    rows: int = 0
 
 
 class Summary(Frozen):

@@ -53,6 +53,7 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
         lines.append(f"  --> {finding.location}")
         lines += _source(finding, paint)
     lines += _row("fact", finding.message, width)
+    lines += _rows(finding, width)
     if finding.remedy:
         lines += _row("cure", finding.remedy + _suggestion(finding.effect), width)
     lines += _proof(finding, width)
@@ -131,6 +132,17 @@ def patch_line(patch: Patch) -> str:
     return f"{what}: loss {with_patch} (control {without}), {patch.verdict}{why}; {shown}"
 
 
+def _rows(finding: Finding, width: int) -> list[str]:
+    rows = finding.rows
+    if rows is None or not rows.first:
+        return []
+    several = len({(place.split, place.path) for place in rows.first}) > 1
+    named = [f"{place.split} " * several + str(place.row) for place in rows.first]
+    more = f", ... ({rows.count:,} of {rows.of:,})" if rows.count > len(named) else ""
+    where = "" if several else f"of {rows.first[0].path or rows.first[0].split}: "
+    return _row("rows", where + ", ".join(named) + more, width)
+
+
 def _rates(finding: Finding) -> list[str]:
     rates = finding.effect.rates if finding.effect else ()
     if not rates:
@@ -190,7 +202,8 @@ def _number(value: float) -> str:
 def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     summary, subject = report.summary, report.subject
     total = summary.rules_run + summary.rules_skipped
-    run = f"{subject.steps} steps, {summary.seconds:.1f} s"
+    examined = f"{subject.rows:,} rows" if subject.kind == "dataset" else f"{subject.steps} steps"
+    run = f"{examined}, {summary.seconds:.1f} s"
     skipped = ""
     if summary.rules_skipped:
         reasons = Counter(skip.reason for skip in report.skipped)

@@ -1,0 +1,1 @@
+"""Rules on privacy: personal data and secrets."""

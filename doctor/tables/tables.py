@@ -1,0 +1,127 @@
+"""The splits of a data set as one relation of some engine, and the questions that every record asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from doctor.tables.columns import BrokenRow, Column
+from doctor.tables.dialect import Dialect
+
+Row = tuple[Any, ...]
+
+
+class Engine(Protocol):
+    """What runs the SQL."""
+
+    name: str
+
+    @property
+    def dialect(self) -> Dialect:
+        """Its names for what SQL has no common one for."""
+
+    def rows(self, sql: str) -> list[Row]:
+        """The answer as tuples."""
+
+    def frame(self, sql: str) -> Any:
+        """The answer as a pandas frame."""
+
+    def view(self, name: str, sql: str) -> None:
+        """Give a query a name."""
+
+    def sampled(self, sql: str, rows: int, total: int) -> str:
+        """The query of about so many rows of a query's `total`, the same ones each time."""
+
+    def keep(self, name: str, sql: str) -> None:
+        """Compute a relation once and keep it under a name; it may be larger than memory."""
+
+
+@dataclass(eq=False)
+class Tables:
+    """The data as relation `data`: columns c0, c1, ... with `split_no` (the place in `splits`) and `row_no` (from 0).
+
+    Row numbers count the records of a split in the order of its files, broken ones included. `files` and `file_rows`
+    say, by split, how many records each file holds. A `scanned` share below 1 means that a sample is looked at.
+    """
+
+    engine: Engine
+    columns: tuple[Column, ...]
+    splits: tuple[str, ...]
+    target: Column | None = None
+    split_column: Column | None = None
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    file_rows: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    broken: tuple[BrokenRow, ...] = ()
+    total_rows: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dialect(self) -> Dialect:
+        """The engine's names for what SQL has no common one for."""
+        return self.engine.dialect
+
+    @property
+    def features(self) -> tuple[Column, ...]:
+        """The columns without the target and the one that names the split."""
+        return tuple(column for column in self.columns if column not in (self.target, self.split_column))
+
+    @cached_property
+    def rows_by_split(self) -> dict[str, int]:
+        """Number of readable rows of each split."""
+        counts: dict[int, int] = dict(self.engine.rows("SELECT split_no, count(*) FROM data GROUP BY split_no"))
+        return {name: counts.get(number, 0) for number, name in enumerate(self.splits)}
+
+    @property
+    def rows(self) -> int:
+        """Number of readable rows in all splits together."""
+        return sum(self.rows_by_split.values())
+
+    def ask(self, aggregates: Sequence[str], where: str = "TRUE", of: str = "data", at_once: int = 400) -> list[Any]:
+        """One row of aggregates, in as few scans as the engine bears."""
+        answers: list[Any] = []
+        for start in range(0, len(aggregates), at_once):
+            part = ", ".join(f"{sql} AS a{i}" for i, sql in enumerate(aggregates[start : start + at_once]))
+            answers += self.engine.rows(f"SELECT {part} FROM {of} WHERE {where}")[0]
+        return answers
+
+    def by_split(self, aggregates: Sequence[str], at_once: int = 400) -> dict[str, list[Any]]:
+        """The aggregates for each split, in as few scans as the engine bears."""
+        answers: dict[str, list[Any]] = {name: [] for name in self.splits}
+        for start in range(0, len(aggregates), at_once):
+            part = aggregates[start : start + at_once]
+            listed = "".join(f", {sql} AS a{i}" for i, sql in enumerate(part))
+            found = {
+                row[0]: row[1:] for row in self.engine.rows(f"SELECT split_no{listed} FROM data GROUP BY split_no")
+            }
+            for number, name in enumerate(self.splits):
+                answers[name] += found.get(number, [None] * len(part))
+        return answers
+
+    def place(self, split: str, row: int) -> tuple[str | None, int]:
+        """The file that holds a row of a split, and the row's number in that file."""
+        for file, rows in zip(self.files.get(split, ()), self.file_rows.get(split, ()), strict=False):
+            if row < rows:
+                return file, row
+            row -= rows
+        return None, row
+
+    def named(self, name: str) -> Column | None:
+        """The column of this name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def each_split(self) -> Iterator[tuple[int, str]]:
+        """Number and name of each split."""
+        return iter(enumerate(self.splits))
+
+    def summary(self) -> dict[str, Any]:
+        """What was read, for the report."""
+        return {
+            "engine": self.engine.name,
+            "splits": {name: self.rows_by_split[name] for name in self.splits},
+            "files": {name: list(files) for name, files in self.files.items()},
+            "columns": len(self.columns),
+            "broken_records": len(self.broken),
+            **({"rows_examined": self.rows, "rows_total": self.total_rows} if self.total_rows else {}),
+        }
