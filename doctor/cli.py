@@ -76,6 +76,8 @@ def main() -> None:
 @click.option("--split-column", metavar="COLUMN", help="Data: the column that names each row's split.")
 @click.option("--sample", type=click.IntRange(1), metavar="ROWS", help="Data: look at a sample (default: all rows).")
 @click.option("--memory-limit", metavar="SIZE", help="Data: what the engine may use (2GB); the rest goes to disk.")
+@click.option("--tokenizer", metavar="FOLDER", help="Data: the tokenizer by which texts are counted.")
+@click.option("--max-length", type=click.IntRange(1), metavar="TOKENS", help="Data: the longest input of the model.")
 @click.option(
     "--rows", "rows_path", type=click.Path(path_type=Path), help="Data: write all rows found there (Parquet)."
 )
@@ -159,7 +161,7 @@ def _data_options(target: str | None, options: dict[str, Any]) -> DataOptions | 
     """What was said about a data set; None when the target is none."""
     from doctor.subjects.dataset import DataOptions, is_data
 
-    names = ("train", "valid", "test", "split_column", "sample", "memory_limit")
+    names = ("train", "valid", "test", "split_column", "sample", "memory_limit", "tokenizer", "max_length")
     data = DataOptions(target=options["target_column"], **{name: options[name] for name in names})
     if target is None and not (data.train or data.valid or data.test):
         raise click.UsageError("Missing argument 'TARGET'.")

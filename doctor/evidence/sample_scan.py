@@ -27,7 +27,7 @@ def sample_scan(source: DataSource) -> SampleScan:
     """Read every sample once."""
     if source.samples is None:
         raise Unavailable(f"no images, recordings, texts or tensors, but a {source.kind}")
-    return SampleScan(source.samples.scan())
+    return SampleScan(source.samples.read())
 
 
 @probe

@@ -34,7 +34,8 @@ class TensorSamples(Evidence):
 
     `channelled` says whether moments are by colour channel, `image` whether samples look like pictures, `ids` whether
     they are integers that stand for tokens. `failed` names samples that raised an error. `label_values` counts the
-    numeric labels by split; `label_type` is their dtype; `bad_labels` are samples whose label is NaN or missing.
+    numeric labels by split; `label_type` is their dtype; `low` and `high` are each sample's extreme
+    values, `constant` the samples that have one value only; `bad_labels` are samples whose label is NaN or missing.
     `repeats_by_workers` is the number of workers when a loader with workers gave every sample that many times.
     """
 
@@ -51,6 +52,8 @@ class TensorSamples(Evidence):
     label_values: tuple[tuple[str, tuple[tuple[float, int], ...]], ...]
     bad_labels: Ints
     constant: Ints
+    low: Doubles
+    high: Doubles
     x_name: str = "x"
     y_name: str = "y"
     repeats_by_workers: int = 0

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from doctor.evidence.tensor_samples import TensorSamples
     from doctor.evidence.text_records import TextRecords
 
+    Record = ImageFiles | AudioClips | TextRecords | TensorSamples
+
 _FRAMES = ("pandas", "polars", "pyarrow", "duckdb", "narwhals", "pyspark", "dask", "modin", "ibis")
 
 
@@ -32,7 +34,7 @@ class SampleSource:
     tokenizer: str | None = None
     length: int | None = None
     most: int | None = None
-    progress: Progress = field(default_factory=SilentProgress)
+    _read: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -41,30 +43,36 @@ class SampleSource:
             self.layout
         ) else "objects"  # fmt: skip
 
-    def scan(self) -> ImageFiles | AudioClips | TextRecords | TensorSamples:
-        """Read it; raises DoctorError for what cannot be read at all."""
+    def read(self, progress: Progress | None = None) -> Record:
+        """Read it, the first time that it is asked for; raises DoctorError for what cannot be read at all."""
+        if not self._read:
+            self._read.append(self._scan(progress or SilentProgress()))
+        record: Record = self._read[0]
+        return record
+
+    def _scan(self, progress: Progress) -> Record:
         from doctor.samples.tokens import Tokenizing
 
         tokenizing = Tokenizing(self.tokenizer, self.length) if self.tokenizer else None
         if self.layout is None:
             from doctor.samples.scan_objects import MOST_SAMPLES, scan_objects
 
-            return scan_objects(self.objects, self.progress, self.target, tokenizing, self.most or MOST_SAMPLES)
+            return scan_objects(self.objects, progress, self.target, tokenizing, self.most or MOST_SAMPLES)
         if self.layout.kind == "image":
             from doctor.samples.scan_images import scan_images
 
-            return scan_images(self.layout, self.progress)
+            return scan_images(self.layout, progress)
         if self.layout.kind == "audio":
             from doctor.samples.scan_audio import scan_audio
 
-            return scan_audio(self.layout, self.progress)
+            return scan_audio(self.layout, progress)
         if self.layout.kind == "text":
             from doctor.samples.scan_texts import scan_texts
 
-            return scan_texts(self.layout, self.progress, self.target, tokenizing)
+            return scan_texts(self.layout, progress, self.target, tokenizing)
         from doctor.samples.scan_arrays import scan_arrays
 
-        return scan_arrays(self.layout, self.progress, self.target)
+        return scan_arrays(self.layout, progress, self.target)
 
 
 def files_of_samples(given: Sequence[tuple[Path, str | None]], target: str | None) -> Layout | None:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 _WORDS = {
     "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "dev", "development"),
+    "valid": ("val", "valid", "validation", "dev", "development"),
     "test": ("test", "testing", "tst", "eval", "evaluation", "holdout", "heldout"),
 }
 _MEANING = {word: split for split, words in _WORDS.items() for word in words}
@@ -40,5 +40,5 @@ def is_split_folder(name: str) -> bool:
 
 def ordered(found: set[str]) -> tuple[str, ...]:
     """Split names, training first."""
-    rank = {"train": 0, "val": 1, "test": 2}
+    rank = {"train": 0, "valid": 1, "test": 2}
     return tuple(sorted(found, key=lambda split: (rank.get(split, 3), split)))

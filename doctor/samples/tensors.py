@@ -33,6 +33,8 @@ class TensorScan:
         self._nan: list[int] = []
         self._infinite: list[int] = []
         self._constant: list[bool] = []
+        self._low: list[float] = []
+        self._high: list[float] = []
         self._sums: dict[str, list[Any]] = defaultdict(list)
         self._labels: list[Any] = []
         self._types: Counter[str] = Counter()
@@ -81,7 +83,10 @@ class TensorScan:
         if nan.any() or infinite.any():
             values = np.where(nan | infinite, 0.0, values)
         flat = values.reshape(len(xs), values.shape[1], -1)
-        self._constant += (values.reshape(len(xs), -1).max(1) == values.reshape(len(xs), -1).min(1)).tolist()
+        low, high = (edge(values.reshape(len(xs), -1), axis=1) for edge in (np.min, np.max))
+        self._low += low.tolist()
+        self._high += high.tolist()
+        self._constant += (low == high).tolist()
         if number == 0 and flat.shape[1] <= _MOST_NUMBERS:
             means = flat.mean(2)
             self._sums[split or ""].append(
@@ -152,6 +157,8 @@ class TensorScan:
             label_values=tuple((split, tuple(sorted(found.items()))) for split, found in counted.items()),
             bad_labels=np.array(bad, np.int64),
             constant=np.flatnonzero(self._constant),
+            low=np.array(self._low),
+            high=np.array(self._high),
             x_name=x_name,
             y_name=y_name,
             repeats_by_workers=workers if workers > 1 and _each_repeated(samples.content, workers) else 0,
