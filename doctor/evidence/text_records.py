@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from doctor.evidence.base import Evidence
-from doctor.evidence.samples import Flags, Ints, Samples
+from doctor.evidence.samples import Flags, Floats, Ints, Samples
 
 # Split, file, number of the line (from 0), and what is wrong there.
 Place = tuple[str, str, int, str]
@@ -42,6 +42,7 @@ class TextRecords(Evidence):
     `form` is chat, answer, classified, plain or ids. `lines` counts all records, the broken ones too. `letters` and
     `answer_letters` are lengths in characters (answers: -1 where there is none). `sketches` estimate overlap, of shape
     (records, 128). `ids` are the smallest and the largest token id of records that hold ids.
+    `overlap` holds the first records with a free answer: their indices, and the words of prompt and answer as vectors.
     """
 
     samples: Samples
@@ -59,6 +60,7 @@ class TextRecords(Evidence):
     sketches: npt.NDArray[np.uint32]
     systems: int
     ids: tuple[int, int] | None = None
+    overlap: tuple[Ints, Floats, Floats] | None = field(default=None, repr=False)
     tokens: TokenCounts | None = None
 
     @property

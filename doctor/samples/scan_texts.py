@@ -26,6 +26,7 @@ from doctor.samples.tokens import Tokenizing
 from doctor.samples.wording import damage, endless
 
 _LOOKED_AT = 500  # records from which the form is recognised
+_WORDED = 4000  # records whose words are kept, to compare prompts with answers
 _KNOWN = "known: messages, instruction and output, prompt and completion, text and label, text"
 _SHORT = 25  # characters: shorter texts repeat by themselves ("thank you")
 
@@ -144,6 +145,7 @@ class _Scan:
         self._sketches: list[Any] = []
         self._systems: set[bytes] = set()
         self._ids: list[int] = []
+        self._overlap: list[tuple[int, Any, Any]] = []
 
     def take(self, item: Item, number: int, line: str, bad_bytes: str | None) -> None:
         """One line of a file."""
@@ -202,6 +204,8 @@ class _Scan:
         else:
             content = digest(text.encode("utf-8", "replace")) if text else None
         features = hashed_words(record.text) if classified and self._columns.wants_features() else None
+        if answer and text and not classified and len(self._overlap) < _WORDED:
+            self._overlap.append((len(self._columns), hashed_words(text), hashed_words(answer)))
         length = len(record.ids) or len(text)
         self._columns.add(place[1], place[0], answer or None if classified else None, content,
                           None if classified or not answer else digest(answer.encode("utf-8", "replace")),
@@ -218,6 +222,7 @@ class _Scan:
         if not len(self._columns):
             raise DoctorError("none of the records could be read", self._malformed[0][3] if self._malformed else None)
         form = self._form
+        kept = [np.stack(part) for part in zip(*self._overlap, strict=True)] if self._overlap else None
         return TextRecords(
             samples=self._columns.samples(),
             form=form.kind,
@@ -234,5 +239,6 @@ class _Scan:
             sketches=np.stack(self._sketches),
             systems=len(self._systems),
             ids=(self._ids[0], self._ids[1]) if self._ids else None,
+            overlap=(kept[0], kept[1], kept[2]) if kept else None,
             tokens=self._tokenizing.result() if self._tokenizing else None,
         )
