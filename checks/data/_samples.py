@@ -21,7 +21,9 @@ def listed(samples: Samples, rows: Ints, values: Sequence[str] | None = None, of
         return samples.splits[int(samples.split[row])]
 
     first = tuple(
-        RowPlace(split=split(row), row=int(samples.row[row]), path=samples.names[row], value=values[i] if values else None)
+        RowPlace(
+            split=split(row), row=int(samples.row[row]), path=samples.names[row], value=values[i] if values else None
+        )
         for i, row in enumerate(rows[:_FIRST])
     )
     every = [(split(row), samples.names[row], int(samples.row[row])) for row in rows]

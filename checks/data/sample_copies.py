@@ -71,9 +71,7 @@ def repeated_by_workers(tensors: TensorSamples) -> Iterator[Finding]:
 
 
 @look("DAT003")
-def leaked_samples(
-    samples: Samples, reference: SampleReference | None, limits: CopyLimits
-) -> Iterator[Finding]:
+def leaked_samples(samples: Samples, reference: SampleReference | None, limits: CopyLimits) -> Iterator[Finding]:
     """Evaluation samples whose input stands in the training set."""
     if not len(samples.evaluation):
         return
@@ -176,5 +174,7 @@ def near_duplicate_leakage(
         },
         rows=listed(samples, rows, values, of=len(samples.evaluation)),
         remedy="split by what the samples were made from (person, scene, document), then augment",
-        **({} if dense else _cost(reference, without(rows, np.zeros(0, np.int64)), "nearer than unrelated samples are")),
+        **(
+            {} if dense else _cost(reference, without(rows, np.zeros(0, np.int64)), "nearer than unrelated samples are")
+        ),
     )

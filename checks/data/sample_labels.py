@@ -66,7 +66,7 @@ class EncodingLimits(Limits):
     """Thresholds of DAT006 on samples."""
 
     rare: float = 0.1  # of the labels are outside the range of the others
-    mapped: float = 0.6  # share of evaluation samples that one exchange of class numbers explains
+    mapped: float = 0.75  # share of evaluation samples that one exchange of class numbers explains
 
 
 @look("DAT006")
@@ -118,12 +118,17 @@ def numbered_labels(tensors: TensorSamples, limits: EncodingLimits) -> Iterator[
             return
     outside = _outside(counts, total, limits)
     if outside:
-        rows = np.array([i for i, label in enumerate(samples.label) if label >= 0 and int(samples.labels[label]) in outside])
+        rows = np.array(
+            [i for i, label in enumerate(samples.label) if label >= 0 and int(samples.labels[label]) in outside]
+        )
         inside = [value for value in ids if value not in outside]
         yield Finding(
             message=f"{len(rows):,} of {total:,} labels lie outside the range of the others, {inside[0]} to {inside[-1]}: "
             f"{', '.join(map(str, sorted(outside)[:6]))}",
-            measured={"labels": Measure(value=len(rows)), "share": Measure(value=len(rows) / total, threshold=limits.rare)},
+            measured={
+                "labels": Measure(value=len(rows)),
+                "share": Measure(value=len(rows) / total, threshold=limits.rare),
+            },
             rows=listed(samples, rows, [samples.labels[label] for label in samples.label[rows[:20]]]),
             remedy="map the labels to 0 .. C-1; a label that means nothing needs ignore_index",
             **seen("range of the class ids"),
@@ -163,9 +168,7 @@ def _outside(counts: dict[int, int], total: int, limits: EncodingLimits) -> set[
 
 
 @look("DAT006")
-def exchanged_labels(
-    samples: Samples, reference: SampleReference, limits: EncodingLimits
-) -> Iterator[Finding]:
+def exchanged_labels(samples: Samples, reference: SampleReference, limits: EncodingLimits) -> Iterator[Finding]:
     """Classes that have other numbers in evaluation than in training."""
     told, own = reference.evaluation, reference.own
     chance = 1 / max(reference.classes, 2)
@@ -178,15 +181,20 @@ def exchanged_labels(
     meaning = confusion.argmax(1)
     known = np.flatnonzero(confusion.sum(1) >= 5)
     explained = confusion[known, meaning[known]].sum() / confusion[known].sum()
-    moved = [code for code in known if meaning[code] != code and confusion[code, meaning[code]] > 0.6 * confusion[code].sum()]
-    if len(moved) >= 2 and explained >= limits.mapped and told.balanced < 0.6 * reference.training.balanced:
+    moved = [
+        code for code in known if meaning[code] != code and confusion[code, meaning[code]] > 0.6 * confusion[code].sum()
+    ]
+    one_to_one = len(set(meaning[known].tolist())) == len(known)
+    if len(moved) >= 2 and one_to_one and explained >= limits.mapped and told.balanced < 0.6 * reference.training.balanced:
         words = ", ".join(f"{samples.labels[code]} is {samples.labels[meaning[code]]}" for code in moved[:4])
         yield Finding(
             faults=("label-encoding", "misaligned-labels"),
             message=f"{len(moved)} of {len(known)} classes have other labels in evaluation than in training ({words})",
             measured={"explained": Measure(value=float(explained), threshold=limits.mapped)},
             remedy="build the list of classes once, from the training set, and use it for all splits",
-            **compared("accuracy of a reference model", told.accuracy, float(explained), "with the labels exchanged back"),
+            **compared(
+                "accuracy of a reference model", told.accuracy, float(explained), "with the labels exchanged back"
+            ),
         )
 
 

@@ -34,7 +34,11 @@ def misaligned_samples(samples: Samples, alignment: SampleAlignment, limits: Ali
             "chance": Measure(value=one.chance),
             "at_lag": Measure(value=one.at_lag),
         }
-        moved = one.lag and one.errors_at_lag > limits.related and _above(one, one.at_lag) > _above(one, one.straight) + limits.margin
+        moved = (
+            one.lag
+            and one.errors_at_lag > limits.related
+            and _above(one, one.at_lag) > _above(one, one.straight) + limits.margin
+        )
         others = [other for other in alignment.splits if other is not one]
         elsewhere = [o for o in others if o.errors > limits.related and _above(o, o.straight) > limits.margin]
         unrelated = one.errors < limits.errors
@@ -101,37 +105,37 @@ def _segment(samples: Samples, one: SplitAlignment, measured: dict[str, Measure]
 class NoiseLimits(Limits):
     """Thresholds of DAT013 on samples."""
 
-    accuracy: float = 0.7  # of the reference model: a weaker one cannot judge labels
-    confident: float = 0.02  # of the half of which the model is surest, contradicted
-    least: int = 8
+    accuracy: float = 0.75  # of the reference model: a weaker one cannot judge labels
+    margin: float = 0.5  # between the two likeliest classes, from which the model is sure
+    contradicted: float = 0.02  # of the labels of which it is sure
+    least: int = 5
+    confusable: float = 0.2  # of the labels of two classes exchanged: these classes look alike
 
 
 @look("DAT013")
 def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLimits) -> Iterator[Finding]:
     """Labels that a reference model contradicts where it is sure.
 
-    Where classes overlap, a model errs near their border only: the half of the samples of which it is surest holds hardly
-    any error. Labels changed by mistake lie anywhere. Which ones are listed is told by confident learning.
+    Where classes overlap, a model errs near their border only. Labels changed by mistake lie anywhere, also where the
+    model is sure. Which ones are listed is told by confident learning.
     """
     told = reference.training
-    chance = 1 / max(reference.classes, 2)
-    if told.balanced < chance + limits.accuracy * (1 - chance) - 0.1 or told.accuracy < limits.accuracy:
+    if told.balanced < limits.accuracy or told.accuracy < limits.accuracy:
         return
     surest = np.sort(told.probability, axis=1)
-    margin = surest[:, -1] - surest[:, -2]
-    half = margin >= np.median(margin)
-    wrong = half & ~told.right
-    rate = float(wrong.sum() / max(half.sum(), 1))
-    if wrong.sum() < limits.least or rate < limits.confident:
+    sure = surest[:, -1] - surest[:, -2] >= limits.margin
+    wrong = sure & ~told.right & ~_confusable(told.probability.argmax(1), told.label, reference.classes, limits)
+    rate = float(wrong.sum() / max(sure.sum(), 1))
+    if wrong.sum() < limits.least or rate < limits.contradicted or sure.mean() < 0.2:
         return
     rows = told.rows[_contradicted(told.probability, told.label)]
     remaining = np.isin(told.rows, rows, invert=True)
     yield Finding(
         severity=Severity.ERROR,
         message=f"about {len(rows):,} of {len(told.rows):,} labels look wrong: a reference model contradicts {rate:.1%} of "
-        f"those of which it is surest",
+        f"those of which it is sure",
         measured={
-            "contradicted": Measure(value=rate, threshold=limits.confident),
+            "contradicted": Measure(value=rate, threshold=limits.contradicted),
             "labels": Measure(value=len(rows)),
             "share": Measure(value=len(rows) / len(told.rows)),
         },
@@ -140,6 +144,18 @@ def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLim
         **compared("out-of-fold accuracy of a reference model", told.accuracy, float(told.right[remaining].mean()),
                    "over all labels, and without those that look wrong"),
     )  # fmt: skip
+
+
+def _confusable(predicted: np.ndarray, label: Ints, classes: int, limits: NoiseLimits) -> np.ndarray:
+    """Errors between two classes, of more, that are often taken for each other."""
+    if classes < 3:
+        return np.zeros(len(label), bool)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (label, predicted), 1)
+    sizes = counts.sum(1)
+    often = (counts + counts.T) / np.maximum(sizes[:, None] + sizes[None, :], 1) > limits.confusable
+    found: np.ndarray = often[label, predicted]
+    return found
 
 
 def _contradicted(probability: np.ndarray, label: Ints) -> np.ndarray:

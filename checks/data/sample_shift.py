@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from doctor.evidence.image_files import ImageFiles
+from doctor.evidence.sample_reference import SampleReference
 from doctor.evidence.sample_shift import Moved, SampleShift, SplitShift
 from doctor.evidence.samples import Floats, Ints, Samples
 from doctor.evidence.tensor_samples import SplitMoments, TensorSamples
@@ -109,7 +110,9 @@ def _rescaled(tensors: TensorSamples, split: str, limits: MixLimits) -> tuple[Sp
     one, other = by_name.get("train"), by_name.get(split)
     if one is None or other is None or one is other or min(one.samples, other.samples) < 16:
         return None
-    pairs = [(a, b, m, n) for a, b, m, n in zip(one.std, other.std, one.mean, other.mean, strict=False) if a > 0 and b > 0]
+    pairs = [
+        (a, b, m, n) for a, b, m, n in zip(one.std, other.std, one.mean, other.mean, strict=False) if a > 0 and b > 0
+    ]
     if len(pairs) < 0.5 * len(one.std) or not pairs:
         return None
     factor = float(np.median([b / a for a, b, _, _ in pairs]))
@@ -149,7 +152,11 @@ def _mixed_scales(tensors: TensorSamples, limits: MixLimits) -> Iterator[Finding
 
 @look("DAT024")
 def swapped_channels(
-    samples: Samples, images: ImageFiles | None, tensors: TensorSamples | None, limits: MixLimits
+    samples: Samples,
+    images: ImageFiles | None,
+    tensors: TensorSamples | None,
+    reference: SampleReference | None,
+    limits: MixLimits,
 ) -> Iterator[Finding]:
     """Images whose red and blue are exchanged: a split, or some among others."""
     means = _channel_means(samples, images, tensors)
@@ -163,7 +170,12 @@ def swapped_channels(
             continue
         one, other = (known[samples.split[known] == part] for part in (own, code))
         straight, turned, weight = _between(means, label, one, other)
-        if weight and straight > limits.order_errors and turned < 0.5 * straight and _apart(means[one]) > limits.colour / 255:
+        if (
+            weight
+            and straight > limits.order_errors
+            and turned < 0.5 * straight
+            and _apart(means[one]) > limits.colour / 255
+        ):
             yield Finding(
                 severity=Severity.ERROR,
                 message=f"channel means of {name} are those of training in reverse order: {_numbers(means[one])} in "
@@ -174,8 +186,8 @@ def swapped_channels(
                 **seen(f"in reverse order the means agree within {turned:.1f} standard errors"),
             )  # fmt: skip
             return
-    rows = _turned(means, label, known)
-    if len(rows) >= max(4, limits.swapped * len(known)):
+    rows = np.union1d(_turned(means, label, known), _better_turned(reference))
+    if len(rows) >= max(5, limits.swapped * len(known)):
         yield Finding(
             severity=Severity.ERROR,
             message=f"{len(rows):,} of {len(known):,} images have red and blue exchanged: so turned they look like the others "
@@ -236,6 +248,20 @@ def _turned(means: Floats, label: Ints, known: Ints) -> Ints:
         out = np.abs(tint - centre) > 5 * spread
         found += rows[out & (np.abs(-tint - centre) < 3 * spread)].tolist()
     return np.array(sorted(found), np.int64)
+
+
+def _better_turned(reference: SampleReference | None) -> Ints:
+    """Images that a reference model takes for another class as they stand, and for theirs with red and blue exchanged.
+
+    None, unless that mends most of its errors: exchanging the colours of a wrongly labelled image mends nothing.
+    """
+    if reference is None or reference.turned is None or reference.training.balanced < 0.6:
+        return np.zeros(0, np.int64)
+    told = reference.training
+    places = np.arange(len(told.rows))
+    straight, turned = told.probability[places, told.label], reference.turned[places, told.label]
+    mended = (straight < 0.4) & (turned > 0.5) & ~told.right & (reference.turned.argmax(1) == told.label)
+    return told.rows[mended] if mended.sum() >= 0.6 * (~told.right).sum() else np.zeros(0, np.int64)
 
 
 def _numbers(means: Floats) -> str:

@@ -64,7 +64,9 @@ class DataSource(Given):
     @property
     def tabular(self) -> bool:
         """Whether the rows of a table are to be had (also of a manifest, or of chats in lines)."""
-        return self.samples is None and all(split.form in ("csv", "tsv", "parquet", "arrow", "jsonl", "object") for split in self.splits)
+        return self.samples is None and all(
+            split.form in ("csv", "tsv", "parquet", "arrow", "jsonl", "object") for split in self.splits
+        )
 
     @cached_property
     def tables(self) -> Tables:

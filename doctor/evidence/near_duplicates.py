@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from doctor.errors import Unavailable
 from doctor.evidence.audio_clips import AudioClips
 from doctor.evidence.base import Evidence
 from doctor.evidence.image_files import ImageFiles
 from doctor.evidence.samples import Floats, Ints, Samples
 from doctor.evidence.tensor_samples import TensorSamples
 from doctor.evidence.text_records import TextRecords
-from doctor.errors import Unavailable
 from doctor.probes import probe
 from doctor.samples.neighbours import nearest, nearest_sketches
 
@@ -52,7 +52,9 @@ class NearDuplicates(Evidence):
             return 0.0
         shape = 1.0068 / math.log(high / middle) if high > middle else math.inf  # ln ln(1/0.15) - ln ln 2
         fitted = float(middle) * (-math.log1p(-chance) / math.log(2)) ** (1 / shape)
-        return min(fitted, 0.5 * float(middle), self.close)
+        # Where training holds no siblings, what is clearly nearer than its nearest pair is more than near.
+        apart = 0.85 * float(known.min())
+        return min(max(fitted, apart), 0.5 * float(middle), self.close)
 
 
 @probe
@@ -121,4 +123,6 @@ def _vectors(
 def _unit(values: Floats) -> tuple[Floats, np.ndarray]:
     centred = values - values.mean(1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1)
-    return centred / np.maximum(norms, 1e-9)[:, None], norms > 1e-6 * (np.abs(values).max(1) + 1e-9) * math.sqrt(values.shape[1])
+    return centred / np.maximum(norms, 1e-9)[:, None], norms > 1e-6 * (np.abs(values).max(1) + 1e-9) * math.sqrt(
+        values.shape[1]
+    )

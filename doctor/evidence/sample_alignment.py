@@ -92,7 +92,7 @@ def _classified(samples: Samples, told: Predicted, reference: SampleReference) -
         x = samples.features[where]
         for move in LAGS:
             moved = np.roll(told.label[:_MOST_SHIFTED], move)
-            probability = out_of_fold(x, moved, samples.content[told.rows[:_MOST_SHIFTED]], reference.classes, "text")
+            probability, _ = out_of_fold(x, moved, samples.content[told.rows[:_MOST_SHIFTED]], reference.classes, "text")
             balanced = Predicted(told.rows[:_MOST_SHIFTED], moved, probability).balanced
             if balanced > at_lag:
                 lag, at_lag = move, balanced
@@ -155,16 +155,27 @@ def _spoken(samples: Samples, clips: AudioClips) -> tuple[list[SplitAlignment], 
         rows_of = (int(rows[segment[0]]), int(rows[segment[1]])) if segment else None
         found.append(
             SplitAlignment(
-                split, "correlation of duration and length of the transcript", len(rows), straight, 0.0,
-                1 / math.sqrt(len(rows)), lag, by_lag[lag], rows_of, inside, outside,
-            )  # fmt: skip
+                split,
+                "correlation of duration and length of the transcript",
+                len(rows),
+                straight,
+                0.0,
+                1 / math.sqrt(len(rows)),
+                lag,
+                by_lag[lag],
+                rows_of,
+                inside,
+                outside,
+            )
         )
         if straight > 0.3:
             outliers += rows[np.abs(pace) > max(1.0, 5 * typical)].tolist()
     return found, np.array(outliers, np.int64)
 
 
-def _worded(samples: Samples, overlap: tuple[Ints, npt.NDArray[np.float32], npt.NDArray[np.float32]]) -> list[SplitAlignment]:
+def _worded(
+    samples: Samples, overlap: tuple[Ints, npt.NDArray[np.float32], npt.NDArray[np.float32]]
+) -> list[SplitAlignment]:
     """Words that prompts share with their answers, against those of answers of other prompts."""
     found = []
     kept, prompts, answers = overlap
@@ -184,8 +195,14 @@ def _worded(samples: Samples, overlap: tuple[Ints, npt.NDArray[np.float32], npt.
         lag = max(by_lag, key=lambda move: by_lag[move])
         found.append(
             SplitAlignment(
-                split, "common words of prompt and answer", len(rows), common(places), float(np.mean(null)),
-                float(np.std(null)) + 1e-6, lag, by_lag[lag],
-            )  # fmt: skip
+                split,
+                "common words of prompt and answer",
+                len(rows),
+                common(places),
+                float(np.mean(null)),
+                float(np.std(null)) + 1e-6,
+                lag,
+                by_lag[lag],
+            )
         )
     return found

@@ -12,6 +12,7 @@ from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.samples import Floats, Ints, Samples
 from doctor.probes import probe
+from doctor.samples.images import exchanged
 from doctor.samples.reference import MOST, fitted, out_of_fold
 
 
@@ -45,12 +46,14 @@ class Predicted(Evidence):
 class SampleReference(Evidence):
     """`training`: out-of-fold predictions for training samples (copies stay in one fold). `evaluation`: those of the
     model of all training samples for the other splits; `own`: out-of-fold predictions among the other splits alone.
+    `turned` is `training.probability` with red and blue exchanged in each image.
     """
 
     training: Predicted
     evaluation: Predicted
     own: Predicted
     classes: int
+    turned: Floats | None = None
 
 
 @probe
@@ -74,15 +77,17 @@ def sample_reference(samples: Samples) -> SampleReference:
         return samples.features[rows], samples.label[chosen], samples.content[chosen]
 
     kind = samples.kind
-    seen = _predicted(samples, training, out_of_fold(*columns(training), classes, kind))
+    changed = exchanged(samples.features[training]) if kind == "image" else None
+    probability, turned = out_of_fold(*columns(training), classes, kind, changed)
+    seen = _predicted(samples, training, probability)
     model = fitted(*columns(training)[:2], kind)
     told = model(columns(evaluation)[0], classes) if len(evaluation) else np.zeros((0, classes), np.float32)
     counts = np.bincount(samples.label[samples.featured[evaluation]], minlength=classes)
     enough = len(evaluation) >= 40 and (counts >= 5).sum() >= 2
-    own = out_of_fold(*columns(evaluation), classes, kind) if enough else np.zeros((0, classes), np.float32)
+    own = out_of_fold(*columns(evaluation), classes, kind)[0] if enough else np.zeros((0, classes), np.float32)
     return SampleReference(
         seen, _predicted(samples, evaluation, told), _predicted(samples, evaluation if enough else evaluation[:0], own),
-        classes,
+        classes, turned,
     )  # fmt: skip
 
 

@@ -133,7 +133,7 @@ def _told_apart(samples: Samples, one: Ints, other: Ints) -> float:
         return float("nan")
     x = samples.features[rows[0] + rows[1]]
     y = np.repeat((0, 1), (len(rows[0]), len(rows[1]))).astype(np.int64)
-    told = out_of_fold(x, y, np.arange(len(y)), 2, "text" if samples.kind == "text" else samples.kind)[:, 1]
+    told = out_of_fold(x, y, np.arange(len(y)), 2, "text" if samples.kind == "text" else samples.kind)[0][:, 1]
     ranks = told.argsort().argsort() + 1
     positive = y == 1
     pairs = positive.sum() * (~positive).sum()

@@ -64,7 +64,9 @@ def read_clip(path: Path) -> Clip:
     except OSError as failure:
         return Clip(error=f"cannot be read: {failure.strerror or failure}")
     except Exception as failure:
-        return Clip(error=f"cannot be decoded: {str(failure).rpartition(': ')[2].rstrip('.') or type(failure).__name__}")
+        return Clip(
+            error=f"cannot be decoded: {str(failure).rpartition(': ')[2].rstrip('.') or type(failure).__name__}"
+        )
     if missing:
         return Clip(error=f"cut off: {missing} bytes fewer than its header says")
     if not len(values):

@@ -72,7 +72,9 @@ class Columns:
     def samples(self, notes: tuple[str, ...] = ()) -> Samples:
         """The record. Samples without a split go with the training ones."""
         found = splits.ordered({split or TRAINING for split in self._splits} or {TRAINING})
-        place = {name: index for index, name in enumerate(found)} | {"": found.index(TRAINING) if "" in self._splits else 0}
+        place = {name: index for index, name in enumerate(found)} | {
+            "": found.index(TRAINING) if "" in self._splits else 0
+        }
         names = tuple(sorted({label for label in self._labels if label is not None}, key=_order))
         code = {label: index for index, label in enumerate(names)}
         labels = numbers(code.get(label, -1) if label is not None else -1 for label in self._labels)

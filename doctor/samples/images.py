@@ -130,3 +130,12 @@ def _features(rgb: object, thumb: npt.NDArray[np.uint8], mean: Array, std: Array
     colour = thumb.reshape(_CELLS, THUMB // _CELLS, _CELLS, THUMB // _CELLS, 3).mean((1, 3)).ravel() / 255
     parts = (grey.reshape(16, 2, 16, 2).mean((1, 3)).ravel(), edges, colour, mean / 255, std / 255)
     return np.concatenate(parts).astype(np.float32)
+
+
+def exchanged(features: Array) -> Array:
+    """The features of the same images with red and blue exchanged (grey values as they are). (images, features)."""
+    turned = features.copy()
+    start = (THUMB * THUMB) + _CELLS * _CELLS * _BINS
+    for place in range(start, features.shape[1], 3):
+        turned[:, place], turned[:, place + 2] = features[:, place + 2], features[:, place]
+    return turned

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGES = frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .jfif".split())
-AUDIO = frozenset(".wav .flac .ogg .mp3 .aif .aiff .opus .au".split())
+IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"])
+AUDIO = frozenset([".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus", ".au"])
 TEXT = frozenset((".jsonl", ".ndjson", ".json", ".txt"))
 ARRAYS = frozenset((".npz", ".npy", ".pt", ".pth"))
 TABLES = frozenset((".csv", ".tsv"))

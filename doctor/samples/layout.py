@@ -76,9 +76,7 @@ def _of_folders(files: dict[Path, list[tuple[Path, str | None]]], root: Path, ki
                 continue
             inside = path.relative_to(top)
             named = splits.of_word(top.name) if len(files) > 1 or splits.of_word(top.name) else None
-            items.append(
-                Item(path, shown(path, root), split or splits.of_folders(inside) or named, _class(inside))
-            )
+            items.append(Item(path, shown(path, root), split or splits.of_folders(inside) or named, _class(inside)))
     classes = {item.label for item in items}
     if len(classes) < 2:
         items = [replace(item, label=None) for item in items]

@@ -11,7 +11,19 @@ CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue")
 PROMPTS = ("instruction", "prompt", "question", "query", "input", "source")
 CONTEXTS = ("input", "context", "passage", "document")
 ANSWERS = ("output", "response", "completion", "answer", "chosen", "target", "summary", "reply", "answers")
-TEXTS = ("text", "sentence", "review", "content", "body", "message", "comment", "utterance", "title", "tweet", "document")
+TEXTS = (
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "body",
+    "message",
+    "comment",
+    "utterance",
+    "title",
+    "tweet",
+    "document",
+)
 LABELS = ("label", "class", "category", "intent", "sentiment", "target", "topic", "labels", "y")
 IDS = ("input_ids", "tokens", "token_ids")
 _ROLES = {

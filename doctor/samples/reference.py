@@ -42,7 +42,9 @@ def fitted(x: Floats, y: Ints, kind: str) -> Callable[[Floats, int], Floats]:
     models = _models(len(x), kind)
     known = np.unique(y)
     if len(known) < 2:
-        return lambda new, classes: np.tile(np.eye(classes, dtype=np.float32)[known[0] if len(known) else 0], (len(new), 1))
+        return lambda new, classes: np.tile(
+            np.eye(classes, dtype=np.float32)[known[0] if len(known) else 0], (len(new), 1)
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for model in models:
@@ -57,15 +59,23 @@ def fitted(x: Floats, y: Ints, kind: str) -> Callable[[Floats, int], Floats]:
     return predict
 
 
-def out_of_fold(x: Floats, y: Ints, groups: Ints, classes: int, kind: str) -> Floats:
-    """Probabilities for each sample by models that saw neither it nor a copy of it. (samples, classes)."""
+def out_of_fold(
+    x: Floats, y: Ints, groups: Ints, classes: int, kind: str, changed: Floats | None = None
+) -> tuple[Floats, Floats | None]:
+    """Probabilities for each sample by models that saw neither it nor a copy of it, (samples, classes); and the same
+    models' for the `changed` features of these samples.
+    """
     generator = np.random.default_rng(0)
     own = np.where(groups >= 0, groups, groups.max(initial=0) + 1 + np.arange(len(groups)))
     _, place = np.unique(own, return_inverse=True)
     fold = generator.integers(0, _FOLDS, place.max(initial=0) + 1)[place]
     out = np.zeros((len(x), classes), np.float32)
+    other = np.zeros((len(x), classes), np.float32) if changed is not None else None
     for number in range(_FOLDS):
         inside = fold == number
         if inside.any() and not inside.all():
-            out[inside] = fitted(x[~inside], y[~inside], kind)(x[inside], classes)
-    return out
+            model = fitted(x[~inside], y[~inside], kind)
+            out[inside] = model(x[inside], classes)
+            if other is not None and changed is not None:
+                other[inside] = model(changed[inside], classes)
+    return out, other

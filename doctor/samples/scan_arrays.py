@@ -39,7 +39,7 @@ class Pair:
 
 def scan_arrays(layout: Layout, progress: Progress, target: str | None = None) -> TensorSamples:
     """Read every sample once; raises DoctorError for files without arrays and arrays that do not go together."""
-    pairs = [pair for pair in _pairs(layout, target)]
+    pairs = list(_pairs(layout, target))
     return scan_pairs(pairs, progress)
 
 
@@ -73,7 +73,9 @@ def _pairs(layout: Layout, target: str | None) -> list[Pair]:
             if array.ndim:
                 arrays[key] = (array, splits.of_stem(name) or item.split, item.name)
     if not arrays:
-        raise DoctorError(f"{layout.items[0].path} holds no arrays", "give arrays of inputs and targets, such as x and y")
+        raise DoctorError(
+            f"{layout.items[0].path} holds no arrays", "give arrays of inputs and targets, such as x and y"
+        )
     groups: dict[tuple[str | None, str], dict[str, Array]] = {}
     for key, (array, split, file) in arrays.items():
         whose = "" if file.endswith(".npy") else file

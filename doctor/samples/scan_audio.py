@@ -30,7 +30,9 @@ def scan_audio(layout: Layout, progress: Progress) -> AudioClips:
     said_seconds, said_rates = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32)
     pictures = np.zeros((count, BANDS * SLOTS), np.float32)
     errors = []
-    for index, (item, clip) in enumerate(zip(items, each(lambda item: read_clip(item.path), items, progress), strict=True)):
+    for index, (item, clip) in enumerate(
+        zip(items, each(lambda item: read_clip(item.path), items, progress), strict=True)
+    ):
         text = said[index] if said else None
         label = item.label if item.label is not None else (text or None if classes else None)
         columns.add(item.name, item.split, label, clip.content or None, text or None, clip.features)

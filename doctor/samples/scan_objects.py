@@ -40,11 +40,11 @@ def scan_objects(
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        state = np.random.get_state()  # noqa: NPY002
+        state = np.random.get_state()
         try:
             return _scan(by_split, progress, target, tokenizing, most)
         finally:
-            np.random.set_state(state)  # noqa: NPY002
+            np.random.set_state(state)
 
 
 def _scan(
@@ -126,7 +126,9 @@ def _samples(held: Any, most: int, failed: list[tuple[str, str]]) -> Iterator[tu
             yield index, sample
         return
     if not hasattr(held, "__iter__"):
-        raise DoctorError(f"{type(held).__name__} is no data set", "give a Dataset, a DataLoader or an iterable of samples")
+        raise DoctorError(
+            f"{type(held).__name__} is no data set", "give a Dataset, a DataLoader or an iterable of samples"
+        )
     for index, sample in enumerate(held):
         if index >= most:
             return

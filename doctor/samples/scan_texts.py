@@ -159,7 +159,11 @@ class _Scan:
         try:
             raw = json.loads(line)
         except ValueError as failure:
-            cut = "the line breaks off" if "Unterminated" in str(failure) or str(failure).endswith(f"{len(line) + 1})") else "no JSON"
+            cut = (
+                "the line breaks off"
+                if "Unterminated" in str(failure) or str(failure).endswith(f"{len(line) + 1})")
+                else "no JSON"
+            )
             self._malformed.append((*place, f"{cut}: {str(failure).partition(':')[0]}"))
             return
         if not isinstance(raw, dict):
