@@ -40,6 +40,9 @@ class Dialect(Protocol):
     def text(self, value: str) -> str:
         """Any value as text."""
 
+    def seconds(self, value: str) -> str:
+        """A time as seconds."""
+
     def infinite(self, value: str) -> str:
         """Whether a float is infinite (and never null or NaN for it)."""
 
@@ -99,6 +102,10 @@ class DuckDialect:
         """Cast."""
         return f"CAST({value} AS VARCHAR)"
 
+    def seconds(self, value: str) -> str:
+        """A time of day has no date: through text where the cast to a timestamp is none."""
+        return f"epoch(TRY_CAST({value} AS TIMESTAMP))"
+
     def infinite(self, value: str) -> str:
         """As it is called."""
         return f"isinf({value})"
@@ -148,6 +155,10 @@ class SparkDialect:
     def text(self, value: str) -> str:
         """Cast."""
         return f"CAST({value} AS STRING)"
+
+    def seconds(self, value: str) -> str:
+        """Since 1970."""
+        return f"CAST(unix_timestamp(CAST({value} AS TIMESTAMP)) AS DOUBLE)"
 
     def infinite(self, value: str) -> str:
         """Spark knows it by its value."""

@@ -56,7 +56,7 @@ def _raw(engine: SparkEngine, number: int, frame: Any) -> Raw:
     renamed.createOrReplaceTempView(f"frame_{number}")
     numbered = engine.session.sql(f"SELECT *, monotonically_increasing_id() AS mono FROM frame_{number}")
     numbered.createOrReplaceTempView(f"numbered_{number}")
-    sizes = dict(
+    sizes: dict[int, int] = dict(
         engine.rows(
             f"SELECT shiftright(mono, 33) AS part, count(*) FROM numbered_{number} GROUP BY shiftright(mono, 33)"
         )

@@ -1,0 +1,186 @@
+"""Values of a table's rows, in memory, for what needs a model or a test over whole distributions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from doctor.evidence.base import Evidence
+from doctor.evidence.data_source import TRAIN, DataSource
+from doctor.evidence.identifiers import Identifiers, named_like_id
+from doctor.evidence.missing_codes import MissingCodes
+from doctor.evidence.table_profile import TableProfile
+from doctor.probes import probe
+from doctor.tables.columns import BOOLEAN, NESTED, TEXT, TIME
+from doctor.tables.tables import Tables
+
+ROWS = 20_000  # of a split; all of them in a smaller one
+COLUMNS = 400
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SplitSample:
+    """Rows of one split: numbers as float64 with NaN for missing ones (also disguised), times in seconds, texts as str or
+    None. `rows` are their numbers, `total` the rows of the split.
+    """
+
+    name: str
+    total: int
+    rows: Array
+    values: dict[str, Array]
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all rows."""
+        return len(self.rows) == self.total
+
+
+@dataclass(frozen=True, eq=False)
+class TableSample(Evidence):
+    """The sample of each split; `kinds` by column name: `number`, `category`, `text`, `time`."""
+
+    splits: tuple[SplitSample, ...]
+    kinds: dict[str, str]
+    features: tuple[str, ...]
+    target: str | None
+    classes: tuple[Any, ...] = ()
+
+    def split(self, name: str) -> SplitSample | None:
+        """One split."""
+        return next((split for split in self.splits if split.name == name), None)
+
+    @property
+    def base(self) -> SplitSample:
+        """The training split, or the whole where there are no splits."""
+        return self.split(TRAIN) or self.splits[0]
+
+    @property
+    def others(self) -> tuple[SplitSample, ...]:
+        """The splits that are not for training, where one is."""
+        return tuple(s for s in self.splits if s is not self.base) if self.split(TRAIN) else ()
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the target is one of a few classes."""
+        return bool(self.classes)
+
+    @cached_property
+    def levels(self) -> dict[str, dict[str, int]]:
+        """The commonest 200 values of each category column in all splits, numbered."""
+        found = {}
+        for name in self.features:
+            if self.kinds[name] == "category":
+                values = np.concatenate([split.values[name] for split in self.splits])
+                known, counts = np.unique([v for v in values if v is not None] or ["-"], return_counts=True)
+                kept = known[np.argsort(-counts, kind="stable")][:200]
+                found[name] = {str(value): place for place, value in enumerate(sorted(kept))}
+        return found
+
+    def column(self, split: SplitSample, name: str) -> Array:
+        """A feature as numbers: a category by its place among the levels, a text by its length."""
+        values, kind = split.values[name], self.kinds[name]
+        if kind == "category":
+            levels = self.levels[name]
+            return np.array([np.nan if v is None else levels.get(v, -1) for v in values], dtype=float)
+        if kind == "text":
+            return np.array([np.nan if v is None else len(v) for v in values], dtype=float)
+        return values
+
+    def matrix(self, split: SplitSample, names: tuple[str, ...] | None = None) -> Array:
+        """The features as numbers, (rows, features)."""
+        names = names if names is not None else self.features
+        return (
+            np.column_stack([self.column(split, name) for name in names]) if names else np.empty((len(split.rows), 0))
+        )
+
+    def labels(self, split: SplitSample) -> Array:
+        """The target: the number of the class (-1 for none), or float64."""
+        assert self.target is not None
+        values = split.values[self.target]
+        if not self.classifies:
+            return values
+        places = {value: place for place, value in enumerate(self.classes)}
+        return np.array([places.get(_label(value), -1) for value in values])
+
+
+@probe
+def table_sample(source: DataSource, profile: TableProfile, ids: Identifiers, codes: MissingCodes) -> TableSample:
+    """Columns that name rows or hold nested values are left out, and what stands for missing is missing."""
+    tables = source.tables
+    kinds: dict[str, str] = {}
+    for column in profile.columns:
+        if column.column.kind == NESTED or column.role == "split" or len(kinds) >= COLUMNS:
+            continue
+        kinds[column.name] = _kind(column.column.kind, len(column.counts), column.rows)
+    gone = {code.column: frozenset(code.values) for code in codes.codes if code.kind == "number"}
+    splits = tuple(_split(tables, number, name, kinds, gone) for number, name in tables.each_split())
+    features = tuple(
+        column.name for column in profile.features
+        if column.name in kinds and column.name not in ids.names and not column.column.absent
+        and not (kinds[column.name] == "text" and named_like_id(column.name))
+    )  # fmt: skip
+    target = profile.target.name if profile.target and profile.target.name in kinds else None
+    classes: tuple[Any, ...] = ()
+    if target is not None:
+        values = np.concatenate([split.values[target] for split in splits])
+        classes = _classes(values, kinds[target], profile.target.column.kind)  # type: ignore[union-attr]
+    return TableSample(splits, kinds, features, target, classes)
+
+
+def _kind(kind: str, distinct: int, rows: int) -> str:
+    if kind == TIME:
+        return "time"
+    if kind == TEXT:
+        return "category" if 0 < distinct <= max(50, min(1000, rows // 20)) else "text"
+    return "category" if kind == BOOLEAN else "number"
+
+
+def _split(
+    tables: Tables, number: int, name: str, kinds: dict[str, str], gone: dict[str, frozenset[str]]
+) -> SplitSample:
+    total = tables.rows_by_split[name]
+    picked, names = ["row_no"], list(kinds)
+    for place, column in enumerate(names):
+        known = tables.named(column)
+        assert known is not None
+        value = tables.dialect.text(known.key) if kinds[column] in ("category", "text") else (
+            tables.dialect.seconds(known.key) if kinds[column] == "time" else f"CAST({known.key} AS DOUBLE)"
+        )  # fmt: skip
+        picked.append(f"{value} AS s{place}")
+    keys = ", ".join(("split_no", "row_no", *(c.key for c in tables.columns if c.name in kinds)))
+    within = f"SELECT {keys} FROM data WHERE split_no = {number}"
+    source = tables.engine.sampled(within, ROWS, total) if total > ROWS else within
+    frame = tables.engine.frame(f"SELECT {', '.join(picked)} FROM ({source}) AS v ORDER BY row_no")
+    values: dict[str, Array] = {}
+    for place, column in enumerate(names):
+        series = frame[f"s{place}"]
+        if kinds[column] in ("category", "text"):
+            own = series.astype(object).where(series.notna(), None).to_numpy()
+        else:
+            own = series.to_numpy(dtype=float, na_value=np.nan).copy()
+            own[~np.isfinite(own)] = np.nan
+            for code in gone.get(column, ()):
+                own[own == float(code)] = np.nan
+        values[column] = own
+    return SplitSample(name, total, frame["row_no"].to_numpy(), values)
+
+
+def _classes(values: Array, kind: str, stored: str) -> tuple[Any, ...]:
+    """The classes of a target that has a few: texts, booleans, or whole numbers."""
+    if kind in ("category", "text"):
+        known = sorted({v for v in values if v is not None})
+        return tuple(known) if 2 <= len(known) <= 200 and len(known) <= 0.2 * len(values) else ()
+    if kind != "number":
+        return ()
+    finite = values[np.isfinite(values)]
+    known_numbers = np.unique(finite)
+    few = 2 <= len(known_numbers) <= (50 if stored == "integer" else 10) and len(known_numbers) <= 0.1 * len(finite)
+    return tuple(float(v) for v in known_numbers) if few and np.all(known_numbers == np.round(known_numbers)) else ()
+
+
+def _label(value: Any) -> Any:
+    return float(value) if isinstance(value, float) else value
