@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from doctor.evidence.audio_clips import AudioClips
 from doctor.evidence.image_files import ImageFiles
 from doctor.evidence.samples import Samples
 from doctor.evidence.tensor_samples import TensorSamples
-from doctor.evidence.text_records import TextRecords, by_reason
+from doctor.evidence.text_records import Place, TextRecords, by_reason
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check, look
 
@@ -238,26 +238,36 @@ def _clipped(clips: AudioClips, limits: CorruptLimits) -> Iterator[Finding]:
 @look("DAT017")
 def malformed_records(texts: TextRecords, limits: CorruptLimits) -> Iterator[Finding]:
     """Lines that cannot be read, and conversations out of order."""
-    for reason, places in by_reason(texts.malformed):
+    if texts.malformed:
         yield Finding(
             faults=("malformed-records",),
-            message=f"{len(places):,} of {texts.lines:,} records are malformed: {reason}",
-            measured={"records": Measure(value=len(places), threshold=0)},
-            rows=listed_places(places, texts.lines),
+            message=f"{len(texts.malformed):,} of {texts.lines:,} records are malformed: {_reasons(texts.malformed)}",
+            measured={"records": Measure(value=len(texts.malformed), threshold=0)},
+            rows=listed_places(texts.malformed, texts.lines),
             remedy="write these lines anew; a loader that skips them trains on less than you think",
             **seen("each line was parsed"),
         )
-    for groups in (texts.wrong_roles, texts.open_ended):
-        for reason, places in by_reason(groups):
-            if len(places) <= limits.uncommon * texts.lines:
-                yield Finding(
-                    faults=("malformed-records",),
-                    message=f"{len(places):,} of {texts.lines:,} conversations are out of order: {reason}",
-                    measured={"conversations": Measure(value=len(places) / texts.lines, threshold=limits.uncommon)},
-                    rows=listed_places(places, texts.lines),
-                    remedy="let user and assistant take turns, after one system message at most, and the assistant end",
-                    **seen("the roles as they follow each other"),
-                )
+    odd = {
+        place[:3]: place
+        for groups in (texts.open_ended, texts.wrong_roles)
+        for _, places in by_reason(groups)
+        if len(places) <= limits.uncommon * texts.lines
+        for place in places
+    }
+    if odd:
+        yield Finding(
+            faults=("malformed-records",),
+            message=f"{len(odd):,} of {texts.lines:,} conversations are out of order: {_reasons(odd.values())}",
+            measured={"conversations": Measure(value=len(odd) / texts.lines, threshold=limits.uncommon)},
+            rows=listed_places(odd.values(), texts.lines),
+            remedy="let user and assistant take turns, after one system message at most, and the assistant end",
+            **seen("the roles as they follow each other"),
+        )
+
+
+def _reasons(places: Iterable[Place]) -> str:
+    groups = by_reason(places)
+    return ", ".join(f"{len(several)} {reason}" if len(groups) > 1 else reason for reason, several in groups[:5])
 
 
 @look("DAT017")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from doctor.evidence.sample_reference import SampleReference
-from doctor.evidence.samples import Ints, Samples
+from doctor.evidence.samples import Ints, Samples, spelling
 from doctor.evidence.tensor_samples import TensorSamples
 from doctor.evidence.text_records import TextRecords
 from doctor.findings import Finding, Measure, Severity
@@ -74,7 +74,7 @@ def spelt_labels(samples: Samples) -> Iterator[Finding]:
     """One class under several spellings."""
     spellings: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(samples.labels):
-        spellings[" ".join(label.replace("_", " ").replace("-", " ").casefold().split())].append(index)
+        spellings[spelling(label)].append(index)
     several = [codes for codes in spellings.values() if len(codes) > 1]
     if not several:
         return
@@ -105,17 +105,17 @@ def numbered_labels(tensors: TensorSamples, limits: EncodingLimits) -> Iterator[
     total = sum(counts.values())
     ids = sorted(counts)
     runs = {split: sorted(map(int, values)) for split, values in by_split.items()}
-    first = runs.get("train") or next(iter(runs.values()))
-    for split, other in runs.items():
-        offset = other[0] - first[0]
-        if offset and len(other) > 2 and other == [value + offset for value in first]:
-            yield Finding(
-                message=f"labels run from {first[0]} to {first[-1]} in train and from {other[0]} to {other[-1]} in {split}",
-                measured={"offset": Measure(value=offset, threshold=0)},
-                remedy=f"number the classes alike: subtract {offset} in {split}",
-                **seen("the same classes, shifted"),
-            )
-            return
+    moved = _offset(tensors)
+    if moved is not None:
+        split, offset = moved
+        first, other = runs["train"], runs[split]
+        yield Finding(
+            message=f"labels run from {first[0]} to {first[-1]} in train and from {other[0]} to {other[-1]} in {split}",
+            measured={"offset": Measure(value=offset, threshold=0)},
+            remedy=f"number the classes alike: subtract {offset} in {split}",
+            **seen("the same classes, shifted"),
+        )
+        return
     outside = _outside(counts, total, limits)
     if outside:
         rows = np.array(
@@ -143,6 +143,18 @@ def numbered_labels(tensors: TensorSamples, limits: EncodingLimits) -> Iterator[
         )
 
 
+def _offset(tensors: TensorSamples | None) -> tuple[str, int] | None:
+    """A split whose class ids are those of training plus a number."""
+    runs = {split: [int(value) for value, _ in values] for split, values in (tensors.label_values if tensors else ())}
+    first = runs.get("train")
+    for split, other in runs.items():
+        if first and len(first) > 2 and other[0] != first[0]:
+            offset = other[0] - first[0]
+            if other == [value + offset for value in first]:
+                return split, offset
+    return None
+
+
 def _outside(counts: dict[int, int], total: int, limits: EncodingLimits) -> set[int]:
     """Ids apart from the run of common ones: negative, or beyond a gap, and rare."""
     if set(counts) <= {-1, 1}:
@@ -168,8 +180,12 @@ def _outside(counts: dict[int, int], total: int, limits: EncodingLimits) -> set[
 
 
 @look("DAT006")
-def exchanged_labels(samples: Samples, reference: SampleReference, limits: EncodingLimits) -> Iterator[Finding]:
+def exchanged_labels(
+    samples: Samples, reference: SampleReference, tensors: TensorSamples | None, limits: EncodingLimits
+) -> Iterator[Finding]:
     """Classes that have other numbers in evaluation than in training."""
+    if _offset(tensors) is not None:
+        return
     told, own = reference.evaluation, reference.own
     chance = 1 / max(reference.classes, 2)
     if len(told.rows) < 40 or reference.training.balanced < chance + 0.4 * (1 - chance):
@@ -185,7 +201,12 @@ def exchanged_labels(samples: Samples, reference: SampleReference, limits: Encod
         code for code in known if meaning[code] != code and confusion[code, meaning[code]] > 0.6 * confusion[code].sum()
     ]
     one_to_one = len(set(meaning[known].tolist())) == len(known)
-    if len(moved) >= 2 and one_to_one and explained >= limits.mapped and told.balanced < 0.6 * reference.training.balanced:
+    if (
+        len(moved) >= 2
+        and one_to_one
+        and explained >= limits.mapped
+        and told.balanced < 0.6 * reference.training.balanced
+    ):
         words = ", ".join(f"{samples.labels[code]} is {samples.labels[meaning[code]]}" for code in moved[:4])
         yield Finding(
             faults=("label-encoding", "misaligned-labels"),
@@ -207,9 +228,9 @@ class AbsentLimits(Limits):
 
 
 @look("DAT007")
-def absent_classes(samples: Samples, limits: AbsentLimits) -> Iterator[Finding]:
+def absent_classes(samples: Samples, tensors: TensorSamples | None, limits: AbsentLimits) -> Iterator[Finding]:
     """Classes that a split does not have, or has at quite another rate."""
-    if not samples.classified or not len(samples.evaluation):
+    if not samples.classified or not len(samples.evaluation) or _offset(tensors) is not None:
         return
     if len(samples.labels) > 0.2 * samples.count:
         return

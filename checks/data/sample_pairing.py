@@ -108,6 +108,7 @@ class NoiseLimits(Limits):
     accuracy: float = 0.75  # of the reference model: a weaker one cannot judge labels
     margin: float = 0.5  # between the two likeliest classes, from which the model is sure
     contradicted: float = 0.02  # of the labels of which it is sure
+    gap: float = 0.2  # by which another class is likelier than the label, for the label to be listed
     least: int = 5
     confusable: float = 0.2  # of the labels of two classes exchanged: these classes look alike
 
@@ -117,7 +118,8 @@ def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLim
     """Labels that a reference model contradicts where it is sure.
 
     Where classes overlap, a model errs near their border only. Labels changed by mistake lie anywhere, also where the
-    model is sure. Which ones are listed is told by confident learning.
+    model is sure: from `least` and a share `contradicted` of those on, all labels that another class exceeds by `gap` are
+    listed.
     """
     told = reference.training
     if told.balanced < limits.accuracy or told.accuracy < limits.accuracy:
@@ -125,10 +127,14 @@ def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLim
     surest = np.sort(told.probability, axis=1)
     sure = surest[:, -1] - surest[:, -2] >= limits.margin
     wrong = sure & ~told.right & ~_confusable(told.probability.argmax(1), told.label, reference.classes, limits)
+    judged = (
+        ~np.isin(told.rows, np.concatenate(samples.contradicted)) if samples.contradicted else np.ones(len(wrong), bool)
+    )
+    wrong &= judged  # equal inputs with different labels have a rule of their own
     rate = float(wrong.sum() / max(sure.sum(), 1))
     if wrong.sum() < limits.least or rate < limits.contradicted or sure.mean() < 0.2:
         return
-    rows = told.rows[_contradicted(told.probability, told.label)]
+    rows = told.rows[judged & _contradicted(told.probability, told.label, limits.gap)]
     remaining = np.isin(told.rows, rows, invert=True)
     yield Finding(
         severity=Severity.ERROR,
@@ -158,13 +164,9 @@ def _confusable(predicted: np.ndarray, label: Ints, classes: int, limits: NoiseL
     return found
 
 
-def _contradicted(probability: np.ndarray, label: Ints) -> np.ndarray:
-    """Confident learning: another class is at least as likely as it is, on average, for samples that bear its label."""
-    classes = probability.shape[1]
-    usual = np.array([probability[label == c, c].mean() if (label == c).any() else np.inf for c in range(classes)])
-    sure = np.where(probability >= usual, probability, 0.0)
-    best = sure.argmax(1)
-    found: np.ndarray = (sure.max(1) > 0) & (best != label)
+def _contradicted(probability: np.ndarray, label: Ints, gap: float) -> np.ndarray:
+    """Another class is likelier than the label by `gap`."""
+    found: np.ndarray = probability.max(1) - probability[np.arange(len(label)), label] >= gap
     return found
 
 

@@ -39,12 +39,14 @@ def drifted_samples(
             continue
         told = np.isnan(one.auc) or one.auc >= limits.auc
         strong = far[0].distance >= limits.error_distance and told
+        darker = samples.kind == "image" and _same_factor(one)
         # Speakers and rooms differ between splits on purpose, and with them loudness and duration.
         level = Severity.ERROR if strong else Severity.WARNING if told else Severity.INFO
         if samples.kind in ("audio", "text") and far[0].distance < 0.8:
             level = Severity.INFO
         yield Finding(
             severity=level,
+            faults=("distribution-drift", "preprocessing-mismatch") if darker else (),
             message=f"{one.split} is drawn from another distribution than training: {', '.join(map(_words, far[:4]))}"
             + ("" if np.isnan(one.auc) else f"; a model tells the splits apart with an AUC of {one.auc:.2f}"),
             measured={
@@ -54,6 +56,16 @@ def drifted_samples(
             remedy="train on samples like those that the model will meet, or draw both splits from one source",
             **_proof(one),
         )
+
+
+def _same_factor(one: SplitShift) -> bool:
+    """Whether brightness and contrast changed by one factor: the pixels were scaled."""
+    known = {moved.quantity: moved for moved in one.moved}
+    pairs = [known[name] for name in ("brightness", "contrast") if name in known]
+    if len(pairs) < 2 or any(moved.training <= 0 or moved.other <= 0 for moved in pairs):
+        return False
+    first, second = (moved.other / moved.training for moved in pairs)
+    return abs(np.log(first / second)) < 0.25 and abs(np.log(first)) > 0.5
 
 
 def _words(moved: Moved) -> str:
@@ -85,7 +97,9 @@ def prepared_otherwise(tensors: TensorSamples, limits: MixLimits) -> Iterator[Fi
     if tensors.ids or not tensors.moments:
         return
     samples = tensors.samples
-    for other in tensors.moments:
+    mixed = list(_mixed_scales(tensors, limits))
+    yield from mixed
+    for other in () if mixed else tensors.moments:
         found = _rescaled(tensors, other.split, limits)
         if found is None:
             continue
@@ -102,7 +116,6 @@ def prepared_otherwise(tensors: TensorSamples, limits: MixLimits) -> Iterator[Fi
             **seen("moments of all samples"),
         )  # fmt: skip
         return
-    yield from _mixed_scales(tensors, limits)
 
 
 def _rescaled(tensors: TensorSamples, split: str, limits: MixLimits) -> tuple[SplitMoments, float, float] | None:
@@ -135,6 +148,8 @@ def _mixed_scales(tensors: TensorSamples, limits: MixLimits) -> Iterator[Finding
     border = order[gaps.argmax()] + gaps.max() / 2
     below, above = known[scale < border], known[scale >= border]
     odd, rest = (below, above) if len(below) < len(above) else (above, below)
+    if any(np.array_equal(odd, known[samples.split[known] == code]) for code in range(len(samples.splits))):
+        return  # a whole split
     between = abs(float(np.median(np.log(size[odd])) - np.median(np.log(size[rest]))))
     if between < np.log(limits.apart) or len(odd) < max(2, limits.share * samples.count):
         return
@@ -260,8 +275,10 @@ def _better_turned(reference: SampleReference | None) -> Ints:
     told = reference.training
     places = np.arange(len(told.rows))
     straight, turned = told.probability[places, told.label], reference.turned[places, told.label]
-    mended = (straight < 0.4) & (turned > 0.5) & ~told.right & (reference.turned.argmax(1) == told.label)
-    return told.rows[mended] if mended.sum() >= 0.6 * (~told.right).sum() else np.zeros(0, np.int64)
+    mended = ~told.right & (turned > 0.5)
+    if mended.sum() < max(5, 0.6 * (~told.right).sum()):
+        return np.zeros(0, np.int64)
+    return told.rows[(turned > straight + 0.2) & (reference.turned.argmax(1) == told.label)]
 
 
 def _numbers(means: Floats) -> str:

@@ -81,7 +81,12 @@ def text_quality(texts: TextRecords, limits: TextLimits) -> Iterator[Finding]:
 
 def _empty(texts: TextRecords) -> Iterator[Finding]:
     samples = texts.samples
-    for rows, what in ((texts.empty_answers, texts.answer_key or "answer"), (texts.empty_texts, "input")):
+    odd = {place[1:3] for place in (*texts.wrong_roles, *texts.open_ended)}
+    for rows, what in (
+        (texts.empty_answers, "assistant's turn" if texts.form == "chat" else texts.answer_key or "answer"),
+        (texts.empty_texts, "input"),
+    ):
+        rows = np.array([row for row in rows if (samples.names[row], int(samples.row[row])) not in odd], np.int64)
         if len(rows):
             yield Finding(
                 faults=("missing-values", "malformed-records", "text-quality"),

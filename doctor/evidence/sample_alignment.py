@@ -15,7 +15,7 @@ from doctor.evidence.sample_reference import Predicted, SampleReference
 from doctor.evidence.samples import Ints, Samples
 from doctor.evidence.text_records import TextRecords
 from doctor.probes import probe
-from doctor.samples.reference import out_of_fold
+from doctor.samples.reference import ridge_guesses
 
 LAGS = (-3, -2, -1, 1, 2, 3)
 _LEAST = 40
@@ -72,36 +72,42 @@ def sample_alignment(
     elif texts is not None and texts.overlap is not None:
         found = _worded(samples, texts.overlap)
     if reference is not None and not found:
-        found = [one for told in (reference.training, reference.own) if (one := _classified(samples, told, reference))]
+        both = ((reference.training, 0.0), (reference.own, reference.evaluation.balanced))
+        found = [one for told, other in both if (one := _classified(samples, told, other, reference))]
     if not found:
         raise Unavailable("nothing tells whether inputs and targets go together")
     return SampleAlignment(tuple(found), outliers)
 
 
-def _classified(samples: Samples, told: Predicted, reference: SampleReference) -> SplitAlignment | None:
-    if len(told.rows) < _LEAST:
+def _classified(
+    samples: Samples, told: Predicted, otherwise: float, reference: SampleReference
+) -> SplitAlignment | None:
+    """By `told` or by what the model of another split reaches on this one, `otherwise`, if that is more."""
+    counts = np.bincount(told.label)
+    counts = counts[counts > 0]
+    if len(told.rows) < _LEAST or len(counts) < 2 or np.sort(counts)[-2] < 15:
         return None
-    known = len(np.unique(told.label))
-    chance = 1 / max(known, 1)
-    spread = math.sqrt(chance * (1 - chance) / len(told.rows)) * 1.5  # classes of unequal size vary more
+    known = len(counts)
+    chance = 1 / known
+    spread = math.sqrt(chance * (1 - chance) * float((1 / counts).sum())) / known
+    straight = max(told.balanced, otherwise)
     lag, at_lag = 0, 0.0
     mixed = not _sorted(told.label)
     segment, inside, outside = None, 0.0, 0.0
-    if told.balanced < chance + 5 * spread and mixed:
+    if straight < chance + 5 * spread and mixed:
         where = np.searchsorted(samples.featured, told.rows[:_MOST_SHIFTED])
         x = samples.features[where]
-        for move in LAGS:
-            moved = np.roll(told.label[:_MOST_SHIFTED], move)
-            probability, _ = out_of_fold(x, moved, samples.content[told.rows[:_MOST_SHIFTED]], reference.classes, "text")
-            balanced = Predicted(told.rows[:_MOST_SHIFTED], moved, probability).balanced
+        labels = [np.roll(told.label[:_MOST_SHIFTED], move) for move in LAGS]
+        for move, moved, guess in zip(LAGS, labels, ridge_guesses(x, labels, reference.classes), strict=True):
+            balanced = float(np.mean([(guess[moved == label] == label).mean() for label in np.unique(moved)]))
             if balanced > at_lag:
                 lag, at_lag = move, balanced
-    elif mixed and told.balanced > chance + 0.3 * (1 - chance):
+    elif mixed and straight > chance + 0.3 * (1 - chance):
         segment, inside, outside = _segment(~told.right, 1 - chance)
     split = samples.splits[int(samples.split[told.rows[0]])]
     rows = (int(told.rows[segment[0]]), int(told.rows[segment[1]])) if segment else None
     return SplitAlignment(
-        split, "mean recall of a reference model", len(told.rows), told.balanced, chance, spread, lag, at_lag, rows, inside,
+        split, "mean recall of a reference model", len(told.rows), straight, chance, spread, lag, at_lag, rows, inside,
         outside,
     )  # fmt: skip
 
@@ -115,7 +121,9 @@ def _sorted(label: Ints) -> bool:
 
 def _segment(misfit: npt.NDArray[np.bool_], rate: float) -> tuple[tuple[int, int] | None, float, float]:
     """The run of samples that most likely has the rate of misfits of unrelated pairs, if one surely has."""
-    usual = min(max(float(misfit.mean()), 0.01), 0.6 * rate)
+    width = max(20, len(misfit) // 5)
+    best = float(np.convolve(misfit, np.ones(width) / width, "valid").min()) if len(misfit) >= width else 1.0
+    usual = min(max(best, 0.02), 0.6 * rate)
     score = np.where(misfit, math.log(rate / usual), math.log((1 - rate + 1e-3) / (1 - usual)))
     total = np.concatenate(([0.0], np.cumsum(score)))
     low = np.minimum.accumulate(total)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
-from doctor.evidence.samples import Floats, Ints, Samples
+from doctor.evidence.samples import Floats, Ints, Samples, spelling
 from doctor.probes import probe
 from doctor.samples.images import exchanged
 from doctor.samples.reference import MOST, fitted, out_of_fold
@@ -63,18 +63,19 @@ def sample_reference(samples: Samples) -> SampleReference:
         raise Unavailable("the samples have no classes")
     if not samples.features.size:
         raise Unavailable("the samples have no features that a simple model could learn from")
+    meaning = _meaning(samples)
     labelled = samples.label[samples.featured] >= 0
     where = np.flatnonzero(labelled)
     is_training = np.isin(samples.featured, samples.training)
     training, evaluation = where[is_training[where]][:MOST], where[~is_training[where]][:MOST]
     classes = len(samples.labels)
-    common = np.bincount(samples.label[samples.featured[training]], minlength=classes)
+    common = np.bincount(meaning[samples.label[samples.featured[training]]], minlength=classes)
     if (common >= 5).sum() < 2 or len(training) < 40:
         raise Unavailable("too few labelled samples for a reference model")
 
     def columns(rows: Ints) -> tuple[Floats, Ints, Ints]:
         chosen = samples.featured[rows]
-        return samples.features[rows], samples.label[chosen], samples.content[chosen]
+        return samples.features[rows], meaning[samples.label[chosen]], samples.content[chosen]
 
     kind = samples.kind
     changed = exchanged(samples.features[training]) if kind == "image" else None
@@ -82,7 +83,7 @@ def sample_reference(samples: Samples) -> SampleReference:
     seen = _predicted(samples, training, probability)
     model = fitted(*columns(training)[:2], kind)
     told = model(columns(evaluation)[0], classes) if len(evaluation) else np.zeros((0, classes), np.float32)
-    counts = np.bincount(samples.label[samples.featured[evaluation]], minlength=classes)
+    counts = np.bincount(meaning[samples.label[samples.featured[evaluation]]], minlength=classes)
     enough = len(evaluation) >= 40 and (counts >= 5).sum() >= 2
     own = out_of_fold(*columns(evaluation), classes, kind)[0] if enough else np.zeros((0, classes), np.float32)
     return SampleReference(
@@ -93,4 +94,10 @@ def sample_reference(samples: Samples) -> SampleReference:
 
 def _predicted(samples: Samples, places: Ints, probability: Floats) -> Predicted:
     rows = samples.featured[places]
-    return Predicted(rows, samples.label[rows], probability)
+    return Predicted(rows, _meaning(samples)[samples.label[rows]], probability)
+
+
+def _meaning(samples: Samples) -> Ints:
+    """For each label the first of its spellings: one class under two names is no contradiction."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(spelling(label), code) for code, label in enumerate(samples.labels)], np.int64)

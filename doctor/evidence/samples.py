@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -110,3 +111,8 @@ def later_copies(key: Ints, known: Flags) -> Ints:
     later = np.ones(len(rows), dtype=bool)
     later[first] = False
     return rows[later]
+
+
+def spelling(label: str) -> str:
+    """A label without what differs between spellings of one name: case, spaces, strokes between letters."""
+    return " ".join(re.sub(r"(?<=[^\W\d])[-_](?=[^\W\d])", " ", label).casefold().split())

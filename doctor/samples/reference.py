@@ -79,3 +79,20 @@ def out_of_fold(
             if other is not None and changed is not None:
                 other[inside] = model(changed[inside], classes)
     return out, other
+
+
+def ridge_guesses(x: Floats, labels: list[Ints], classes: int) -> list[Ints]:
+    """For each of several labellings of the same samples the classes that ridge regression guesses, out of fold: all of
+    them for little more than the cost of one.
+    """
+    scaled = (x - x.mean(0)) / (x.std(0) + 1e-6)
+    targets = np.concatenate([np.eye(classes, dtype=np.float32)[y] for y in labels], 1)
+    guessed = np.zeros_like(targets)
+    fold = np.arange(len(x)) * _FOLDS // max(len(x), 1)  # blocks, so that a moved label is of the same fold
+    for number in range(_FOLDS):
+        inside = fold == number
+        seen = scaled[~inside]
+        gram = seen.T @ seen + 0.1 * len(seen) * np.eye(x.shape[1], dtype=np.float32)
+        centre = targets[~inside].mean(0)
+        guessed[inside] = scaled[inside] @ np.linalg.solve(gram, seen.T @ (targets[~inside] - centre))
+    return [part.argmax(1) for part in np.split(guessed, len(labels), 1)]
