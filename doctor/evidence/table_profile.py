@@ -11,6 +11,7 @@ from doctor.probes import probe
 from doctor.tables.columns import Column
 from doctor.tables.dialect import settled
 from doctor.tables.tables import Tables
+from doctor.tables.typing import blank_list
 
 from .table_rows import Rows, rows_where
 
@@ -69,6 +70,7 @@ class ColumnProfiles:
     column: Column
     role: str  # feature, target, split
     splits: tuple[ColumnProfile, ...]
+    strange: Rows | None = None  # values of a column of numbers that are none
 
     @property
     def name(self) -> str:
@@ -143,7 +145,7 @@ def table_profile(source: DataSource) -> TableProfile:
         splits = tuple(_profile(tables, column, split, answers[split][start:end]) for split in tables.splits)
         values = _values(tables, column) if max(profile.distinct for profile in splits) <= 1.1 * FEW else {}
         with_values = tuple(_with_values(profile, values.get(number, ())) for number, profile in enumerate(splits))
-        profiles.append(ColumnProfiles(column, role, with_values))
+        profiles.append(ColumnProfiles(column, role, with_values, _strange(tables, column)))
     return TableProfile(tuple(profiles), tuple(tables.rows_by_split.items()))
 
 
@@ -193,6 +195,16 @@ def _values(tables: Tables, column: Column) -> dict[int, tuple[tuple[str, int], 
     for number, text, count in found:
         by_split.setdefault(number, []).append((str(text), int(count)))
     return {number: tuple(values) for number, values in by_split.items() if len(values) <= FEW}
+
+
+def _strange(tables: Tables, column: Column) -> Rows | None:
+    if not column.unreadable:
+        return None
+    text = f"t{column.key[1:]}"
+    blank = f"lower(trim({text})) IN ({blank_list()})"
+    return rows_where(
+        tables, f"{text} IS NOT NULL AND {column.key} IS NULL AND NOT {blank}", column.unreadable, value=text
+    )
 
 
 def _with_values(profile: ColumnProfile, values: tuple[tuple[str, int], ...]) -> ColumnProfile:

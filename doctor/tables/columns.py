@@ -31,7 +31,8 @@ class Column:
     """One column: its name as the user knows it, its `key` in SQL (`c0`), and what its values are.
 
     `stored` is the kind as it lies in the source: `text` where numbers are kept as strings. `unreadable` counts the
-    values of such a column that are no number, with the commonest of them. `absent` are splits that lack it.
+    values of such a column that are no number, with the commonest of them. `absent` are splits that lack it, `mixed` the
+    types of its values with counts, where the source has several (JSON lines, frames of objects).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Column:
     unreadable: int = 0
     strangers: tuple[tuple[str, int], ...] = ()
     absent: tuple[str, ...] = ()
+    mixed: tuple[tuple[str, int], ...] = ()
 
     @property
     def numeric(self) -> bool:

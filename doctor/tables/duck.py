@@ -24,6 +24,7 @@ class DuckEngine:
                 "data sets are read by DuckDB, which is missing", "pip install 'pytorch-doctor[data]'"
             ) from None
         self.dialect = DuckDialect()
+        self.encodings: list[tuple[str, int, tuple[int, ...]]] = []  # file, lines that are no UTF-8, their numbers
         scratch = tempfile.TemporaryDirectory(prefix="doctor-data-")
         self.scratch = scratch.name
         self.connection = duckdb.connect(f"{self.scratch}/data.duckdb")

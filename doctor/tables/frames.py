@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from doctor.errors import DoctorError
 
+Mixed = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 
-def as_arrow(content: Any) -> tuple[Any, tuple[str, ...]]:
-    """An Arrow table of a pandas, Polars or Arrow frame, a `datasets.Dataset`, a DuckDB relation, or columns by name.
+
+def as_arrow(content: Any) -> tuple[Any, Mixed]:
+    """An Arrow table of a pandas, Polars or Arrow frame, a `datasets.Dataset`, a DuckDB relation, or columns by name; and
+    the columns of objects of several types, with the count of each.
 
     Raises DoctorError for anything else.
     """
@@ -35,11 +39,13 @@ def as_arrow(content: Any) -> tuple[Any, tuple[str, ...]]:
     )
 
 
-def _of_pandas(frame: Any) -> tuple[Any, tuple[str, ...]]:
+def _of_pandas(frame: Any) -> tuple[Any, Mixed]:
     """Columns of objects that are of several types become text, as a file would hold them."""
     import pyarrow
 
-    arrays, names, mixed = [], [], []
+    arrays: list[Any] = []
+    names: list[str] = []
+    mixed: list[tuple[str, tuple[tuple[str, int], ...]]] = []
     for place, name in enumerate(frame.columns):
         column = frame.iloc[:, place]
         try:
@@ -48,10 +54,11 @@ def _of_pandas(frame: Any) -> tuple[Any, tuple[str, ...]]:
             arrays.append(
                 pyarrow.array([None if _missing(value) else str(value) for value in column], pyarrow.string())
             )
-            mixed.append(str(name))
+            types = Counter(type(value).__name__ for value in column if not _missing(value))
+            mixed.append((str(name), tuple(types.most_common())))
         names.append(str(name))
     table = pyarrow.table(arrays, names=[f"p{place}" for place in range(len(names))]).rename_columns(names)
-    return table, tuple(f"values of several types in column {name}" for name in mixed)
+    return table, tuple(mixed)
 
 
 def _missing(value: Any) -> bool:

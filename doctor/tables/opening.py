@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -63,6 +64,7 @@ def opened(source: DataSource) -> Tables:
         files=_by_split(source, split_names, lambda number: source.splits[number].files),
         file_rows=_by_split(source, split_names, lambda number: raws[number].file_rows),
         broken=tuple(row for raw in raws for row in raw.broken),
+        encodings=tuple(getattr(engine, "encodings", ())),
         total_rows=total,
         notes=tuple(note for raw in raws for note in raw.notes),
     )  # fmt: skip
@@ -140,16 +142,15 @@ def _arrow_files(engine: DuckEngine, number: int, files: tuple[str, ...]) -> Raw
         raise DoctorError(f"{files[0]} cannot be read as Arrow ({failure})", "is it cut off or renamed?") from None
     joined = pyarrow.concat_tables(tables, promote_options="permissive")
     raw = _arrow(engine, number, joined)
-    return Raw(raw.relation, raw.names, raw.types, tuple(table.num_rows for table in tables))
+    return replace(raw, file_rows=tuple(table.num_rows for table in tables))
 
 
 def _frame(engine: DuckEngine, number: int, content: Any) -> Raw:
     """A live frame, through Arrow: no copy of what is columnar already."""
     from doctor.tables.frames import as_arrow
 
-    table, notes = as_arrow(content)
-    raw = _arrow(engine, number, table)
-    return Raw(raw.relation, raw.names, raw.types, notes=notes)
+    table, mixed = as_arrow(content)
+    return replace(_arrow(engine, number, table), mixed=mixed)
 
 
 def _arrow(engine: DuckEngine, number: int, table: Any) -> Raw:

@@ -17,6 +17,7 @@ class Raw:
     file_rows: tuple[int, ...] = ()
     broken: tuple[BrokenRow, ...] = ()
     notes: tuple[str, ...] = ()
+    mixed: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()  # columns of several types, with counts
     lasting: bool = True  # whether reading it again costs no parsing
 
 

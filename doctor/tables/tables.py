@@ -43,7 +43,7 @@ class Tables:
     """The data as relation `data`: columns c0, c1, ... with `split_no` (the place in `splits`) and `row_no` (from 0).
 
     Row numbers count the records of a split in the order of its files, broken ones included. `files` and `file_rows`
-    say, by split, how many records each file holds. A `scanned` share below 1 means that a sample is looked at.
+    say, by split, how many records each file holds, `encodings` which lines of a file (from 1) are no UTF-8. A `scanned` share below 1 means that a sample is looked at.
     """
 
     engine: Engine
@@ -54,6 +54,7 @@ class Tables:
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     file_rows: dict[str, tuple[int, ...]] = field(default_factory=dict)
     broken: tuple[BrokenRow, ...] = ()
+    encodings: tuple[tuple[str, int, tuple[int, ...]], ...] = ()
     total_rows: int | None = None
     notes: tuple[str, ...] = ()
 

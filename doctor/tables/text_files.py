@@ -15,6 +15,7 @@ from doctor.errors import DoctorError
 from doctor.tables.columns import BrokenRow
 from doctor.tables.dialect import literal
 from doctor.tables.duck import DuckEngine
+from doctor.tables.frames import Mixed
 from doctor.tables.raw import Raw, distinct_names
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -48,7 +49,9 @@ def read_csv(engine: DuckEngine, number: int, files: tuple[str, ...], form: str)
         broken += [BrokenRow(file, line, row, reason, text) for line, row, reason, text in rejected]
         counts.append(rows + len(rejected))
     _renumber(engine, table, broken, dict(zip(files, _offsets(counts), strict=True)))
-    return Raw(table, tuple(names), ("VARCHAR",) * len(names), tuple(counts), tuple(broken), tuple(notes), False)
+    return Raw(
+        table, tuple(names), ("VARCHAR",) * len(names), tuple(counts), tuple(broken), tuple(notes), lasting=False
+    )
 
 
 def _insert_csv(
@@ -131,10 +134,8 @@ def _decoded(engine: DuckEngine, file: str, tag: str) -> tuple[str, list[str]]:
         if _is_utf8(content):
             return (file, []) if not file.endswith(".bz2") else (_copied(engine, _lines(file), tag), [])
     wrong = [line for line, text in enumerate(_lines(file, strict=True), start=1) if text is None]
-    named = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-    return _copied(engine, _lines(file), tag), [
-        f"mixed encodings: {len(wrong)} lines of {file} are no UTF-8 and were read as Windows-1252 (lines {named})"
-    ]
+    engine.encodings.append((file, len(wrong), tuple(wrong)))
+    return _copied(engine, _lines(file), tag), []
 
 
 def _is_utf8(content: IO[bytes]) -> bool:
@@ -234,22 +235,38 @@ def read_json_lines(engine: DuckEngine, number: int, files: tuple[str, ...]) -> 
         raise DoctorError(f"{files[0]} holds no JSON objects", "JSON lines are expected: one object a line")
     listed = ", ".join(f"json_extract_string(line, {literal(_path(name))}) AS r{i}" for i, name in enumerate(names))
     engine.connection.execute(f"CREATE TABLE {table} AS SELECT row_no, {listed} FROM {lines}")
-    return Raw(table, tuple(names), _json_types(engine, lines, names), tuple(counts), broken, tuple(notes), False)
+    types, mixed = _json_types(engine, lines, names)
+    return Raw(table, tuple(names), types, tuple(counts), broken, tuple(notes), mixed, lasting=False)
 
 
 def _path(name: str) -> str:
     return '$."' + name.replace('"', '\\"') + '"'
 
 
-def _json_types(engine: DuckEngine, lines: str, names: list[str]) -> tuple[str, ...]:
-    """Text for every key, but lists and objects, which stay what they are."""
-    nested = [
-        f"coalesce(bool_or(json_type(line, {literal(_path(name))}) IN ('ARRAY', 'OBJECT')), false)" for name in names
+_JSON_TYPES = {
+    "text": ("VARCHAR",), "number": ("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE"), "boolean": ("BOOLEAN",),
+    "list": ("ARRAY",), "object": ("OBJECT",),
+}  # fmt: skip
+
+
+def _json_types(engine: DuckEngine, lines: str, names: list[str]) -> tuple[tuple[str, ...], Mixed]:
+    """Text for every key, but lists and objects, which stay what they are; and the keys with several types."""
+    counts: list[int] = []
+    wanted = [
+        f"count(*) FILTER (WHERE json_type(line, {literal(_path(name))}) IN ({', '.join(map(literal, kinds))}))"
+        for name in names
+        for kinds in _JSON_TYPES.values()
     ]
-    found: list[bool] = []
-    for start in range(0, len(nested), 400):
-        found += engine.rows(f"SELECT {', '.join(nested[start : start + 400])} FROM {lines}")[0]
-    return tuple("STRUCT" if is_nested else "VARCHAR" for is_nested in found)
+    for start in range(0, len(wanted), 400):
+        counts += engine.rows(f"SELECT {', '.join(wanted[start : start + 400])} FROM {lines}")[0]
+    types, mixed, width = [], [], len(_JSON_TYPES)
+    for place, name in enumerate(names):
+        own = dict(zip(_JSON_TYPES, counts[place * width : (place + 1) * width], strict=True))
+        types.append("STRUCT" if own["list"] or own["object"] else "VARCHAR")
+        several = tuple((kind, count) for kind, count in own.items() if count)
+        if len(several) > 1:
+            mixed.append((name, several))
+    return tuple(types), tuple(mixed)
 
 
 def _as_lines(engine: DuckEngine, file: str, tag: str) -> str:

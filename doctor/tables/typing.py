@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from doctor.tables.columns import FLOAT, INTEGER, NESTED, NUMERIC, TEXT, TIME, Column, kind_of
 from doctor.tables.dialect import literal
@@ -28,7 +29,11 @@ def typed(
         kinds = {kind_of(raw.types[at]) for raw, at in found}
         absent = tuple(split for split, raw in zip(splits, raws, strict=True) if name not in raw.names)
         kind = _joint(kinds)
-        columns.append(Column(name, f"c{place}", kind, kind, absent=absent))
+        mixed: dict[str, int] = {}
+        for raw, _ in found:
+            for type_name, count in dict(raw.mixed).get(name, ()):
+                mixed[type_name] = mixed.get(type_name, 0) + count
+        columns.append(Column(name, f"c{place}", kind, kind, absent=absent, mixed=tuple(mixed.items())))
     columns = _refined(engine, raws, columns)
     return tuple(columns), [_select(engine, number, raw, columns) for number, raw in enumerate(raws)]
 
@@ -85,7 +90,7 @@ def _by_counts(engine: Engine, raws: Sequence[Raw], column: Column, counts: list
     strangers: tuple[tuple[str, int], ...] = ()
     if numbers < filled:
         if times >= 0.99 * filled:
-            return Column(column.name, column.key, TIME, column.stored, absent=column.absent)
+            return replace(column, kind=TIME)
         if numbers < 0.3 * filled:
             return column
         strangers = _strangers(engine, raws, column)
@@ -93,7 +98,7 @@ def _by_counts(engine: Engine, raws: Sequence[Raw], column: Column, counts: list
         if numbers < NUMBERS * filled and numbers + blank < filled:
             return column
     kind = INTEGER if whole == numbers else FLOAT
-    return Column(column.name, column.key, kind, column.stored, filled - numbers, strangers, column.absent)
+    return replace(column, kind=kind, unreadable=filled - numbers, strangers=strangers)
 
 
 def _strangers(engine: Engine, raws: Sequence[Raw], column: Column) -> tuple[tuple[str, int], ...]:

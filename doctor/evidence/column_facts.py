@@ -1,0 +1,219 @@
+"""Facts about columns that need a look at their values: twins of other columns, two units in one, broken encodings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from doctor.evidence.base import Evidence
+from doctor.evidence.data_source import DataSource
+from doctor.evidence.table_profile import TableProfile
+from doctor.evidence.table_rows import Rows, rows_where
+from doctor.evidence.table_sample import Array, TableSample
+from doctor.probes import probe
+from doctor.tables.columns import TEXT
+from doctor.tables.dialect import literal, settled
+
+# UTF-8 read as Latin-1 or Windows-1252: a lead byte shown as a letter and its follower as a sign; and the mark of loss.
+MOJIBAKE = "[\u00c2\u00c3][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014\u2018-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]|\u00e2\u20ac[\u0080-\u00bf\u2018-\u2122\u0152\u0153]|\ufffd|[\u00d0\u00d1][\u0080-\u00bf]"
+
+
+@dataclass(frozen=True)
+class TwoUnits:
+    """A column of numbers in two heaps of one shape; the smaller is `factor` times the larger, or an affine map of it.
+
+    `separation` is the distance of the heaps over the sum of their deviations, `remainder` the Kolmogorov-Smirnov
+    statistic between them after the map.
+    """
+
+    column: str
+    units: tuple[float, float]  # scale and offset from the larger heap to the smaller
+    deviation: float
+    threshold: float
+    rows: Rows
+    separation: float
+    remainder: float
+    centres: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Garbled:
+    """A text column with values that were decoded wrongly."""
+
+    column: str
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """Values of a category column that differ by case or blanks only; `rows` are those of the rarer spellings."""
+
+    column: str
+    role: str
+    groups: tuple[tuple[str, ...], ...]
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class ColumnFacts(Evidence):
+    """`twins` are pairs of columns with equal values in every row."""
+
+    twins: tuple[tuple[str, str], ...]
+    units: tuple[TwoUnits, ...]
+    garbled: tuple[Garbled, ...]
+    spellings: tuple[Spellings, ...]
+
+
+@probe
+def column_facts(source: DataSource, profile: TableProfile, sample: TableSample) -> ColumnFacts:
+    """Candidates by profile and sample, proven on the rows."""
+    return ColumnFacts(
+        tuple(_twins(source, profile)),
+        tuple(_units(source, profile, sample)),
+        tuple(_garbled(source, profile)),
+        tuple(_spellings(source, profile)),
+    )
+
+
+def _twins(source: DataSource, profile: TableProfile) -> list[tuple[str, str]]:
+    seen: dict[object, list[str]] = {}
+    for column in profile.features:
+        key = tuple((s.nulls, s.numbers, s.values or s.distinct) for s in column.splits)
+        if not column.column.absent and any(s.distinct > 1 for s in column.splits):
+            seen.setdefault((column.column.kind, key), []).append(column.name)
+    found = []
+    for names in seen.values():
+        for other in names[1:]:
+            one, two = (source.tables.named(name) for name in (names[0], other))
+            assert one is not None
+            assert two is not None
+            first, second = settled(one), settled(two)
+            same = f"{first} = {second} OR ({first} IS NULL AND {second} IS NULL)"
+            if source.tables.ask([f"count(*) FILTER (WHERE NOT coalesce({same}, false))"])[0] == 0:
+                found.append((names[0], other))
+    return found
+
+
+def _units(source: DataSource, profile: TableProfile, sample: TableSample) -> list[TwoUnits]:
+    tables = source.tables
+    found = []
+    for name in (*sample.features, *([sample.target] if sample.target and not sample.classifies else [])):
+        if sample.kinds[name] != "number":
+            continue
+        values = np.concatenate([split.values[name] for split in sample.splits])
+        values = values[np.isfinite(values)]
+        heaps = _two_heaps(values)
+        if heaps is None:
+            continue
+        threshold, small_above, units, separation, remainder, centres, deviation = heaps
+        column = tables.named(name)
+        assert column is not None
+        condition = f"{settled(column)} {'>' if small_above else '<='} {threshold!r}"
+        (count,) = tables.ask([f"count(*) FILTER (WHERE {condition})"])
+        rows = rows_where(tables, condition, int(count), value=column.key)
+        found.append(TwoUnits(name, units, deviation, threshold, rows, separation, remainder, centres))
+    return found
+
+
+def _two_heaps(
+    values: Array,
+) -> tuple[float, bool, tuple[float, float], float, float, tuple[float, float], float] | None:
+    """The threshold between two heaps of one shape, which heap is smaller, and the map from the larger to it."""
+    if len(values) < 100 or len(np.unique(values)) < 30:
+        return None
+    positive = bool((values > 0).all())
+    for logarithmic in (True, False) if positive else (False,):
+        scale = np.sort(np.log(values) if logarithmic else values)
+        cut = _valley(scale)
+        if cut is None:
+            continue
+        low, high = scale[scale <= cut], scale[scale > cut]
+        small, large = (high, low) if len(high) <= len(low) else (low, high)
+        if len(small) < max(8, 0.003 * len(scale)):
+            continue
+        separation = abs(high.mean() - low.mean()) / max(high.std() + low.std(), 1e-12)
+        if separation < 1.8:
+            continue
+        shift = float(np.median(small) - np.median(large))
+        if logarithmic:
+            remainder = _ks(small - shift, large)
+            units = (float(np.exp(shift)), 0.0)
+        else:
+            ratio = float(small.std() / max(large.std(), 1e-12))
+            units = (ratio, float(np.median(small) - ratio * np.median(large)))
+            remainder = _ks(small, units[0] * large + units[1])
+        if remainder > 0.12 + 1.0 / np.sqrt(len(small)):
+            continue
+        raw_large = np.exp(large) if logarithmic else large
+        raw_small = np.exp(small) if logarithmic else small
+        threshold = float(np.exp(cut)) if logarithmic else float(cut)
+        centres = (float(np.median(raw_large)), float(np.median(raw_small)))
+        from_known = _known(units, float(raw_large.std()))
+        if from_known:
+            return threshold, small is high, units, float(separation), remainder, centres, float(raw_large.std())
+    return None
+
+
+def _known(units: tuple[float, float], deviation: float) -> bool:
+    """Whether a map may be one of units at all: a factor apart from 1, or Celsius to Fahrenheit to within a tenth."""
+    scale, offset = units
+    if abs(offset) <= 1e-9:
+        return max(scale, 1 / max(scale, 1e-12)) > 1.3
+    return abs(scale / 1.8 - 1) < 0.15 or abs(scale * 1.8 - 1) < 0.15
+
+
+def _valley(ordered: Array) -> float | None:
+    """The cut that divides best (Otsu), moved to the emptiest place near it; None where no valley is."""
+    count = len(ordered)
+    sums = np.cumsum(ordered)
+    k = np.arange(1, count)
+    between = (sums[-1] * k / count - sums[:-1]) ** 2 / (k * (count - k))
+    best = int(np.argmax(between))
+    low_mean, high_mean = ordered[: best + 1].mean(), ordered[best + 1 :].mean()
+    inner = ordered[(ordered > low_mean) & (ordered < high_mean)]
+    edges = np.linspace(low_mean, high_mean, 26)
+    counts, _ = np.histogram(inner, bins=edges)
+    smooth = np.convolve(counts, np.ones(3) / 3, mode="same")
+    place = int(np.argmin(smooth[3:-3])) + 3
+    peak = min(smooth[:place].max(initial=0), smooth[place:].max(initial=0))
+    if smooth[place] > 0.35 * peak or peak == 0:
+        return None
+    return float((edges[place] + edges[place + 1]) / 2)
+
+
+def _ks(one: Array, two: Array) -> float:
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(one, two, method="asymp").statistic)
+
+
+def _garbled(source: DataSource, profile: TableProfile) -> list[Garbled]:
+    tables = source.tables
+    texts = [c for c in profile.columns if c.column.kind == TEXT]
+    conditions = [tables.dialect.matches(c.column.key, MOJIBAKE) for c in texts]
+    counts = tables.ask([f"count(*) FILTER (WHERE {condition})" for condition in conditions]) if texts else []
+    return [
+        Garbled(column.name, rows_where(tables, condition, int(count), value=column.column.key))
+        for column, condition, count in zip(texts, conditions, counts, strict=True)
+        if count
+    ]
+
+
+def _spellings(source: DataSource, profile: TableProfile) -> list[Spellings]:
+    found = []
+    for column in profile.columns:
+        counts = column.counts
+        if column.column.kind != TEXT or not 2 <= len(counts) <= 1000 or column.role == "split":
+            continue
+        groups: dict[str, list[str]] = {}
+        for value in counts:
+            groups.setdefault(" ".join(value.split()).casefold(), []).append(value)
+        several = [sorted(group, key=lambda v: -counts[v]) for group in groups.values() if len(group) > 1]
+        if several:
+            rarer = [value for group in several for value in group[1:]]
+            condition = f"{column.column.key} IN ({', '.join(literal(value) for value in rarer)})"
+            count = sum(counts[value] for value in rarer)
+            rows = rows_where(source.tables, condition, count, value=column.column.key)
+            found.append(Spellings(column.name, column.role, tuple(tuple(group) for group in several), rows))
+    return found

@@ -1,0 +1,308 @@
+"""What a quick reference model makes of a table: how far the target is foretold out of fold, by all features and by one
+alone, which labels it contradicts, and whether the pairs of features and targets belong together.
+
+Scores run from 0 (no better than without features) to 1: balanced accuracy above chance for classes, R2 for numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from doctor.errors import Unavailable
+from doctor.evidence.base import Evidence
+from doctor.evidence.data_source import DataSource
+from doctor.evidence.identifiers import Identifiers
+from doctor.evidence.table_rows import Rows
+from doctor.evidence.table_sample import Array, SplitSample, TableSample
+from doctor.probes import probe
+
+ROWS = 6_000
+ALONE_ROWS = 3_000
+MIN_ROWS = 60
+TREES = 100
+CHANCE = 0.12  # scores below which permuted targets are tried, too
+
+
+@dataclass(frozen=True)
+class LabelDoubts:
+    """Labels of training that the out-of-bag model contradicts (confident learning: its probability for another class
+    exceeds that class's mean among its own rows, and is the greatest).
+
+    `steady` is the share of contradicted labels among the most confident two fifths of the rows, `steadiness` that share
+    among the first tenth over that among the next three (about 1 for errors of labelling, near 0 for classes that
+    overlap); `elsewhere` is the share in an evaluation split, with the standard errors between as `z`.
+    """
+
+    rows: Rows
+    contradicted: int
+    examined: int
+    steady: float
+    steadiness: float
+    elsewhere: float | None = None
+    z: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Whether features and targets of a split belong together. `permuted` is the best score with permuted targets;
+    `shift` a displacement of the target by rows under which the score returns (`shifted`); `block` the rows of a stretch
+    (first, last, its share of right answers, that of the rest) in which the model fails while it holds elsewhere.
+    """
+
+    split: str
+    score: float
+    permuted: float | None = None
+    shift: int | None = None
+    shifted: float = 0.0
+    block: tuple[int, int, float, float] | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class ReferenceScores(Evidence):
+    """`scores` by column are of each feature (and identifier) alone; `without` is the score of all others than the best."""
+
+    score: float
+    scores: tuple[tuple[str, float], ...]
+    without: float | None
+    pairings: tuple[Pairing, ...]
+    doubts: LabelDoubts | None
+    classifies: bool
+
+    def alone(self, column: str) -> float | None:
+        """The score of one column."""
+        return dict(self.scores).get(column)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small models are faster on one thread than on many."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+@probe
+def reference_scores(source: DataSource, sample: TableSample, ids: Identifiers) -> ReferenceScores:
+    """Random forests with out-of-bag predictions on at most `ROWS` rows, shallow trees for single features."""
+    if sample.target is None:
+        raise Unavailable("no target was named (--target)")
+    base = sample.base
+    if not sample.features or len(base.rows) < MIN_ROWS:
+        raise Unavailable(f"a reference model needs features and {MIN_ROWS} rows")
+    with one_thread():
+        names = sample.features
+        learned = _Learned(sample, base, names)
+        alone = [(name, _alone(sample, base, name)) for name in (*names, *(n for n in ids.names if n in sample.kinds))]
+        best = max(alone, key=lambda item: item[1])
+        without = None
+        if best[1] >= 0.9 and len(names) > 1:
+            without = _Learned(sample, base, tuple(n for n in names if n != best[0])).score
+        pairings = [_pairing(sample, base, learned)]
+        pairings += [_pairing(sample, split, None) for split in sample.others if len(split.rows) >= MIN_ROWS]
+        doubts = _doubts(source, sample, learned) if sample.classifies else None
+    return ReferenceScores(learned.score, tuple(alone), without, tuple(pairings), doubts, sample.classifies)
+
+
+class _Learned:
+    """A forest on a split's rows, with its out-of-bag answers."""
+
+    def __init__(
+        self,
+        sample: TableSample,
+        split: SplitSample,
+        names: tuple[str, ...],
+        targets: Array | None = None,
+        trees: int = TREES,
+    ) -> None:
+        self.sample, self.split, self.names = sample, split, names
+        labels = sample.labels(split) if targets is None else targets
+        known = np.flatnonzero(labels >= 0) if sample.classifies else np.flatnonzero(np.isfinite(labels))
+        if len(known) > ROWS:
+            known = np.sort(np.random.default_rng(0).choice(known, ROWS, replace=False))
+        self.picked = known
+        self.labels = labels[known]
+        self.data = sample.matrix(split, names)[known]
+        self.model = forest(sample.classifies, trees)
+        self.model.fit(self.data, self.labels)
+        self.score = self._score()
+
+    @property
+    def probabilities(self) -> Array:
+        """Out of bag, (rows, classes of the model)."""
+        raw = self.model.oob_decision_function_
+        found: Array = np.nan_to_num(raw, nan=1 / raw.shape[1])
+        return found
+
+    def _score(self) -> float:
+        if self.sample.classifies:
+            answers = self.model.classes_[self.probabilities.argmax(axis=1)]
+            return _balanced(self.labels, answers)
+        answers = self.model.oob_prediction_
+        variance = float(np.var(self.labels))
+        return max(0.0, 1 - float(np.mean((self.labels - answers) ** 2)) / variance) if variance else 0.0
+
+    @property
+    def right(self) -> Array:
+        """Whether each out-of-bag answer is right: the class, or the half of the target's range."""
+        if self.sample.classifies:
+            found: Array = self.model.classes_[self.probabilities.argmax(axis=1)] == self.labels
+            return found
+        middle = np.median(self.labels)
+        halves: Array = (self.model.oob_prediction_ > middle) == (self.labels > middle)
+        return halves
+
+
+def forest(classifies: bool, trees: int = TREES) -> Any:
+    """The reference model: it takes missing values as they are, and needs no scaling."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    common: dict[str, Any] = {"n_estimators": trees, "min_samples_leaf": 2, "oob_score": True, "random_state": 0}
+    return RandomForestClassifier(**common) if classifies else RandomForestRegressor(max_features=0.5, **common)
+
+
+def _balanced(labels: Array, answers: Array) -> float:
+    classes = np.unique(labels)
+    recall = float(np.mean([np.mean(answers[labels == value] == value) for value in classes]))
+    return max(0.0, (recall - 1 / len(classes)) / (1 - 1 / len(classes))) if len(classes) > 1 else 0.0
+
+
+def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
+    """Three folds of a shallow tree on one column."""
+    from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    labels = sample.labels(split)
+    known = np.flatnonzero(labels >= 0) if sample.classifies else np.flatnonzero(np.isfinite(labels))
+    if len(known) > ALONE_ROWS:
+        known = np.sort(np.random.default_rng(0).choice(known, ALONE_ROWS, replace=False))
+    labels, data = labels[known], sample.column(split, name)[known].reshape(-1, 1)
+    if sample.classifies:
+        _, counts = np.unique(labels, return_counts=True)
+        if counts.min() < 3:
+            enough = np.isin(labels, np.unique(labels)[counts >= 3])
+            labels, data = labels[enough], data[enough]
+        if len(np.unique(labels)) < 2:
+            return 0.0
+        model: Any = DecisionTreeClassifier(max_depth=6, min_samples_leaf=3, class_weight="balanced", random_state=0)
+        answers = cross_val_predict(model, data, labels, cv=StratifiedKFold(3, shuffle=True, random_state=0))
+        return _balanced(labels, answers)
+    model = DecisionTreeRegressor(max_depth=9, min_samples_leaf=3, random_state=0)
+    answers = cross_val_predict(model, data, labels, cv=KFold(3, shuffle=True, random_state=0))
+    variance = float(np.var(labels))
+    return max(0.0, 1 - float(np.mean((labels - answers) ** 2)) / variance) if variance else 0.0
+
+
+def _pairing(sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
+    learned = learned or _Learned(sample, split, sample.features, trees=60)
+    count = len(learned.picked)
+    if learned.score >= CHANCE:
+        return Pairing(split.name, learned.score, block=_block(learned), rows=count)
+    labels = sample.labels(split)
+    generator = np.random.default_rng(1)
+    permuted = max(_Learned(sample, split, sample.features, generator.permutation(labels), 40).score for _ in range(3))
+    shift, best = None, 0.0
+    if split.whole and count > 200:
+        for places in (1, -1, 2, -2, 3, -3):
+            score = _Learned(sample, split, sample.features, np.roll(labels, places), 40).score
+            if score > best:
+                shift, best = places, score
+    linear = _linear(learned)
+    clear = best > max(0.2, 3 * max(learned.score, permuted))
+    return Pairing(
+        split.name, max(learned.score, linear), permuted, shift if clear else None, best if clear else 0.0, rows=count
+    )
+
+
+def _linear(learned: _Learned) -> float:
+    """The score of a ridge regression on the ranks of numbers, which finds weak straight relations that a forest misses."""
+    from sklearn.linear_model import RidgeClassifier, RidgeCV
+    from sklearn.model_selection import cross_val_predict
+
+    data = np.nan_to_num(learned.data, nan=0.0)
+    data = (data - data.mean(axis=0)) / np.maximum(data.std(axis=0), 1e-12)
+    if learned.sample.classifies:
+        return _balanced(learned.labels, cross_val_predict(RidgeClassifier(alpha=1.0), data, learned.labels, cv=3))
+    answers = cross_val_predict(RidgeCV(), data, learned.labels, cv=3)
+    variance = float(np.var(learned.labels))
+    return max(0.0, 1 - float(np.mean((learned.labels - answers) ** 2)) / variance) if variance else 0.0
+
+
+def _block(learned: _Learned, parts: int = 20) -> tuple[int, int, float, float] | None:
+    """The longest stretch of twentieths of the rows in which answers are no better than chance, if there is one."""
+    right, count = learned.right.astype(float), len(learned.right)
+    if count < 400 or learned.score < 0.3:
+        return None
+    shares = np.bincount(learned.labels.astype(int)) / count if learned.sample.classifies else np.array([0.5, 0.5])
+    chance = float((shares**2).sum())
+    edges = np.linspace(0, count, parts + 1).astype(int)
+    levels = np.array([right[a:b].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    good = float(np.median(levels))
+    if good < chance + 0.25:
+        return None
+    bad = levels < chance + 0.35 * (good - chance)
+    best, start = (0, 0), None
+    for place, flag in enumerate((*bad, False)):
+        if flag and start is None:
+            start = place
+        elif not flag and start is not None:
+            best, start = max(best, (start, place), key=lambda span: span[1] - span[0]), None
+    if best[1] == best[0]:
+        return None
+    first, last = edges[best[0]], edges[best[1]] - 1
+    inside, outside = float(right[first : last + 1].mean()), float(np.delete(right, slice(first, last + 1)).mean())
+    # A class that is hard, in a file sorted by class, fails in a stretch, too: the stretch must hold several classes.
+    if len(np.unique(learned.labels[first : last + 1])) < 2:
+        return None
+    z = (outside - inside) / np.sqrt(outside * (1 - outside) / (last - first + 1) + 1e-9)
+    if z < 8:
+        return None
+    rows = learned.split.rows[learned.picked]
+    return int(rows[first]), int(rows[last]), inside, outside
+
+
+def _doubts(source: DataSource, sample: TableSample, learned: _Learned) -> LabelDoubts | None:
+    probabilities, labels = learned.probabilities, learned.labels
+    classes = learned.model.classes_
+    if len(labels) < 150 or learned.score < 0.3:
+        return None
+    own = np.searchsorted(classes, labels)
+    means = np.array([probabilities[own == k, k].mean() for k in range(len(classes))])
+    # Confident learning (Northcutt et al. 2021): the classes whose probability exceeds their own rows' mean.
+    confident = probabilities >= means
+    answers = np.where(confident, probabilities, 0).argmax(axis=1)
+    doubted = confident.any(axis=1) & (answers != own) & (probabilities.argmax(axis=1) != own)
+    top = np.argsort(-probabilities.max(axis=1), kind="stable")
+    wrong = (probabilities.argmax(axis=1) != own)[top]
+    count = len(wrong)
+    first, next_ = wrong[: count // 10].mean(), wrong[count // 10 : 2 * count // 5].mean()
+    steady = float(wrong[: 2 * count // 5].mean())
+    elsewhere, z = None, 0.0
+    for split in sample.others:
+        there = sample.labels(split)
+        known = np.flatnonzero(np.isin(there, classes))[:ROWS]
+        if len(known) < 100:
+            continue
+        guesses = learned.model.predict_proba(sample.matrix(split, learned.names)[known])
+        level = np.quantile(probabilities.max(axis=1), 0.6)
+        sure = guesses.max(axis=1) >= level
+        if sure.sum() < 40:
+            continue
+        elsewhere = float((classes[guesses.argmax(axis=1)] != there[known])[sure].mean())
+        pooled = (steady * 0.4 * count + elsewhere * sure.sum()) / (0.4 * count + sure.sum())
+        z = (steady - elsewhere) / max(np.sqrt(pooled * (1 - pooled) * (1 / (0.4 * count) + 1 / sure.sum())), 1e-9)
+        break
+    numbers = learned.split.rows[learned.picked][doubted]
+    split_no = source.tables.splits.index(learned.split.name)
+    listed = ", ".join(map(str, numbers)) or "-1"
+    sql = f"SELECT split_no, row_no FROM data WHERE split_no = {split_no} AND row_no IN ({listed})"
+    rows = Rows(int(doubted.sum()), count, source.tables, sql)
+    return LabelDoubts(
+        rows, int(wrong.sum()), count, steady, float(first / next_) if next_ else 0.0, elsewhere, float(z)
+    )  # fmt: skip
