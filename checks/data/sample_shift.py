@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -65,14 +66,14 @@ def _same_factor(one: SplitShift) -> bool:
     if len(pairs) < 2 or any(moved.training <= 0 or moved.other <= 0 for moved in pairs):
         return False
     first, second = (moved.other / moved.training for moved in pairs)
-    return abs(np.log(first / second)) < 0.25 and abs(np.log(first)) > 0.5
+    return bool(abs(np.log(first / second)) < 0.25 and abs(np.log(first)) > 0.5)
 
 
 def _words(moved: Moved) -> str:
     return f"{moved.quantity} (median {moved.training:.3g} against {moved.other:.3g}, KS {moved.distance:.2f})"
 
 
-def _proof(one: SplitShift) -> dict[str, object]:
+def _proof(one: SplitShift) -> dict[str, Any]:
     note = f"over {one.training:,} and {one.samples:,} samples"
     effect = Effect(statistic="Kolmogorov-Smirnov distance", control=0.0, treated=one.moved[0].distance, note=note)
     return {"verdict": Verdict.CONFIRMED, "effect": effect, "demonstrated": note}
@@ -278,7 +279,8 @@ def _better_turned(reference: SampleReference | None) -> Ints:
     mended = ~told.right & (turned > 0.5)
     if mended.sum() < max(5, 0.6 * (~told.right).sum()):
         return np.zeros(0, np.int64)
-    return told.rows[(turned > straight + 0.2) & (reference.turned.argmax(1) == told.label)]
+    better: Ints = told.rows[(turned > straight + 0.2) & (reference.turned.argmax(1) == told.label)]
+    return better
 
 
 def _numbers(means: Floats) -> str:

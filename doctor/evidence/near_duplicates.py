@@ -54,7 +54,7 @@ class NearDuplicates(Evidence):
         fitted = float(middle) * (-math.log1p(-chance) / math.log(2)) ** (1 / shape)
         # Where training holds no siblings, what is clearly nearer than its nearest pair is more than near.
         apart = 0.85 * float(known.min())
-        return min(max(fitted, apart), 0.5 * float(middle), self.close)
+        return float(min(max(fitted, apart), 0.5 * float(middle), self.close))
 
 
 @probe

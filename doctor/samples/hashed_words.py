@@ -20,4 +20,5 @@ def hashed_words(text: str) -> npt.NDArray[np.float32]:
     signs = np.where(codes & 1, 1.0, -1.0)
     counts = np.bincount((codes >> 1) % LENGTH, signs, LENGTH)
     vector = np.sign(counts) * np.sqrt(np.abs(counts))
-    return (vector / (np.linalg.norm(vector) + 1e-9)).astype(np.float32)
+    unit: npt.NDArray[np.float32] = (vector / (np.linalg.norm(vector) + 1e-9)).astype(np.float32)
+    return unit

@@ -6,12 +6,16 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from doctor.errors import DoctorError
 from doctor.samples.reading import digest
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 Array = npt.NDArray[np.float32]
 THUMB = 16  # pixels a side of the picture by which images are compared
@@ -72,10 +76,9 @@ def read_image(path: Path) -> Image:
             return Image(error=f"cannot be decoded: {str(failure).partition(' (')[0] or type(failure).__name__}")
 
 
-def _measured(opened: object) -> Image:
+def _measured(opened: PIL.Image.Image) -> Image:
     import PIL.Image
 
-    assert isinstance(opened, PIL.Image.Image)
     has_palette_alpha = opened.mode == "P" and "transparency" in opened.info
     channels = 4 if has_palette_alpha else _CHANNELS.get(opened.mode, len(opened.getbands()))
     alpha = opened.getchannel("A") if "A" in opened.getbands() else None
@@ -102,10 +105,9 @@ def _measured(opened: object) -> Image:
     )
 
 
-def _as_rgb(opened: object) -> object:
+def _as_rgb(opened: PIL.Image.Image) -> PIL.Image.Image:
     import PIL.Image
 
-    assert isinstance(opened, PIL.Image.Image)
     if opened.mode in ("I;16", "I", "F"):  # convert() would clip 16 bits to 8
         values = np.asarray(opened, dtype=np.float64)
         top = values.max()
@@ -114,11 +116,10 @@ def _as_rgb(opened: object) -> object:
     return opened if opened.mode == "RGB" else opened.convert("RGB")
 
 
-def _features(rgb: object, thumb: npt.NDArray[np.uint8], mean: Array, std: Array) -> Array:
+def _features(rgb: PIL.Image.Image, thumb: npt.NDArray[np.uint8], mean: Array, std: Array) -> Array:
     """Grey values, orientations of edges by cell, colours by cell, and moments: about 400 numbers from 0 to 1."""
     import PIL.Image
 
-    assert isinstance(rgb, PIL.Image.Image)
     grey = np.asarray(rgb.resize((32, 32), PIL.Image.Resampling.BOX).convert("L"), dtype=np.float32) / 255
     down, right = np.gradient(grey)
     strength = np.hypot(down, right)

@@ -79,8 +79,12 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;|\t", key=first.count)
     if not first.count(delimiter):
         return [], []
-    quoting = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    stream = io.StringIO(text, newline="")
+    reader = (
+        csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        if delimiter in "\t|"
+        else csv.reader(stream, delimiter=delimiter)
+    )
     rows: list[dict[str, Any]] = []
     broken: list[tuple[str, str]] = []
     try:

@@ -26,6 +26,7 @@ TEXTS = (
 )
 LABELS = ("label", "class", "category", "intent", "sentiment", "target", "topic", "labels", "y")
 IDS = ("input_ids", "tokens", "token_ids")
+_MOST_NUMBERS = 3  # numeric fields beside text and label (an id, a length, a score): more make a table
 _ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
@@ -77,12 +78,18 @@ def form_of(records: Iterable[Mapping[str, Any]], target: str | None = None) -> 
                 return name
         return None
 
+    numbers = sum(
+        sum(type(record.get(key)) in (int, float) for record in records) >= 0.5 * len(records)
+        for key in common - {target, *LABELS}
+    )
     chat = first(CHATS, list)
     if chat:
         return Form("chat", chat, split=split)
     ids = first(IDS, list)
     if ids and all(isinstance(number, int) for record in records[:5] for number in record.get(ids) or ()):
         return Form("ids", ids, answer="labels" if "labels" in common else None, split=split)
+    if numbers > _MOST_NUMBERS:
+        return None  # a table with a column of text
     answer = target if target in common else first(ANSWERS)
     prompt = first(name for name in PROMPTS if name != answer)
     if prompt and answer and prompt != answer:

@@ -208,7 +208,8 @@ def ids_features(xs: Array) -> npt.NDArray[np.float32]:
     """How often each id occurs, by its remainder to 512, of unit length. (samples, 512)."""
     rows = np.zeros((len(xs), _MOST_NUMBERS), np.float32)
     np.add.at(rows, (np.arange(len(xs))[:, None], xs.reshape(len(xs), -1) % _MOST_NUMBERS), 1)
-    return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9)
+    unit: npt.NDArray[np.float32] = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9)
+    return unit
 
 
 def _moments(split: str, parts: list[Any]) -> SplitMoments:

@@ -86,7 +86,7 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     """
     options = options or DataOptions()
     named = {TRAIN: options.train, VALID: options.valid, TEST: options.test}
-    given = [(Path(path), None) for path in paths]
+    given: list[tuple[Path, str | None]] = [(Path(path), None) for path in paths]
     given += [(Path(path), name) for name, several in named.items() for path in several]
     layout = files_of_samples(given, options.target) if given else None
     if layout is not None:
@@ -111,8 +111,8 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     options = options or DataOptions()
     by_split = objects if isinstance(objects, Mapping) else {None: objects}
     if by_split and all(holds_samples(held) for held in by_split.values()):
-        known = {NAMES.get(str(name).lower(), str(name)) if name else None: held for name, held in by_split.items()}
-        source = SampleSource(None, known, options.target, options.tokenizer, options.max_length, options.sample)
+        named = {NAMES.get(str(name).lower(), str(name)) if name else None: held for name, held in by_split.items()}
+        source = SampleSource(None, named, options.target, options.tokenizer, options.max_length, options.sample)
         return _samples(source, options)
     if isinstance(objects, (str, Path)):
         return dataset([str(objects)], options)
