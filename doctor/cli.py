@@ -61,6 +61,7 @@ def main() -> None:
     doctor diagnose train.py                  run the script as it is, and examine what it does
     doctor diagnose train.py -- --epochs 3    with its own arguments
     doctor diagnose data.parquet --target y   examine data
+    doctor diagnose data.py:dataset           examine a torch data set or loader
     doctor rules                              what is looked for
     doctor explain OPT003                     one rule, in full
     """

@@ -22,7 +22,11 @@ def listed(samples: Samples, rows: Ints, values: Sequence[str] | None = None, of
 
     first = tuple(
         RowPlace(
-            split=split(row), row=int(samples.row[row]), path=samples.names[row], value=values[i] if values else None
+            split=split(row),
+            row=int(samples.row[row]),
+            path=samples.names[row],
+            value=values[i] if values else None,
+            whole=samples.kind in ("image", "audio"),
         )
         for i, row in enumerate(rows[:_FIRST])
     )

@@ -276,13 +276,12 @@ def odd_tensors(tensors: TensorSamples, limits: CorruptLimits) -> Iterator[Findi
     samples = tensors.samples
     total = samples.count + len(tensors.failed)
     if tensors.failed:
-        reasons = Counter(reason for _, reason in tensors.failed)
-        places = [("", name, 0, reason) for name, reason in tensors.failed]
+        reasons = Counter(place[3] for place in tensors.failed)
         yield Finding(
             faults=("corrupt-file", "malformed-records"),
             message=f"{len(tensors.failed):,} of {total:,} samples raise an error ({reasons.most_common(1)[0][0]})",
             measured={"samples": Measure(value=len(tensors.failed), threshold=0)},
-            rows=listed_places(places, total),
+            rows=listed_places(tensors.failed, total),
             remedy="mend or leave out these samples",
             **seen("each sample was asked for once"),
         )

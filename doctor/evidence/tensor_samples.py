@@ -33,7 +33,7 @@ class TensorSamples(Evidence):
     """Columns over `samples`: numbers of NaN and of infinite values, and which of `shapes` (with their dtypes) each has.
 
     `channelled` says whether moments are by colour channel, `image` whether samples look like pictures, `ids` whether
-    they are integers that stand for tokens. `failed` names samples that raised an error. `label_values` counts the
+    they are integers that stand for tokens. `failed` are the samples that raised an error: split, name, number, reason. `label_values` counts the
     numeric labels by split; `label_type` is their dtype; `low` and `high` are each sample's extreme
     values, `constant` the samples that have one value only; `bad_labels` are samples whose label is NaN or missing.
     `repeats_by_workers` is the number of workers when a loader with workers gave every sample that many times.
@@ -47,7 +47,7 @@ class TensorSamples(Evidence):
     moments: tuple[SplitMoments, ...]
     image: bool
     ids: bool
-    failed: tuple[tuple[str, str], ...]
+    failed: tuple[tuple[str, str, int, str], ...]
     label_type: str
     label_values: tuple[tuple[str, tuple[tuple[float, int], ...]], ...]
     bad_labels: Ints

@@ -64,19 +64,21 @@ def _scan(
     notes, names, workers = [], ("x", "y"), 0
     for split, held in by_split.items():
         taken = 0
-        for index, sample in _samples(held, most, scan.failed):
+        failed: list[tuple[int, str]] = []
+        for index, sample in _samples(held, most, failed):
             x, y, names = _pair(sample, target)
             scan.take(split or "data", index, split, x, y)
             taken += 1
             if taken % 200 == 0:
                 progress.advance(len(scan))
+        scan.failed += [(split or TRAINING, split or "data", index, reason) for index, reason in failed]
         total = len(_length(held))
-        if total > taken + len(scan.failed) and taken >= most:
+        if total > taken + len(failed) and taken >= most:
             notes.append(f"{taken} of {total} samples of {split or 'the data set'} were examined")
         workers = max(workers, getattr(held, "num_workers", 0) if _iterable(getattr(held, "dataset", None)) else 0)
     progress.finish()
     if not len(scan):
-        reason = scan.failed[0][1] if scan.failed else "it is empty"
+        reason = scan.failed[0][3] if scan.failed else "it is empty"
         raise DoctorError(f"no sample could be taken: {reason}", "give a data set of (input, target) pairs")
     return scan.result(*names, workers=workers, notes=tuple(notes))
 
@@ -102,7 +104,7 @@ def _first(held: Any) -> Any:
     return None
 
 
-def _samples(held: Any, most: int, failed: list[tuple[str, str]]) -> Iterator[tuple[int, Any]]:
+def _samples(held: Any, most: int, failed: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
     """The samples with their numbers. A loader's batches are taken apart; a sample that raises is noted and left out."""
     import torch
 
@@ -121,7 +123,7 @@ def _samples(held: Any, most: int, failed: list[tuple[str, str]]) -> Iterator[tu
             try:
                 sample = held[index]
             except Exception as failure:  # the user's code: whatever it raises is what is to be told
-                failed.append((f"[{index}]", f"{type(failure).__name__}: {failure}"))
+                failed.append((index, f"{type(failure).__name__}: {failure}"))
                 continue
             yield index, sample
         return

@@ -39,7 +39,7 @@ class TensorScan:
         self._labels: list[Any] = []
         self._types: Counter[str] = Counter()
         self._splits: list[str] = []
-        self.failed: list[tuple[str, str]] = []
+        self.failed: list[tuple[str, str, int, str]] = []
         self.image = self.ids = False
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from doctor.errors import DoctorError
 from doctor.evidence.data_source import TEST, TRAIN, VALID, DataSource, DataSplit
 from doctor.samples.source import SampleSource, files_of_samples, holds_samples
+from doctor.subjects.declared_data import declared, names_data
 
 TABLES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
@@ -59,7 +60,7 @@ def is_data(target: str) -> bool:
     is meant.
     """
     if target.endswith(".py") or ".py:" in target:
-        return False
+        return names_data(target)
     if any(sign in target for sign in "*?["):
         return not Path(target).exists()
     path = Path(target)
@@ -85,6 +86,8 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     Raises DoctorError when a path does not exist, is empty, or when they hold nothing that is data.
     """
     options = options or DataOptions()
+    if len(paths) == 1 and ".py:" in paths[0]:
+        return dataset_of(declared(paths[0]), options)
     named = {TRAIN: options.train, VALID: options.valid, TEST: options.test}
     given: list[tuple[Path, str | None]] = [(Path(path), None) for path in paths]
     given += [(Path(path), name) for name, several in named.items() for path in several]
