@@ -110,6 +110,7 @@ class NoiseLimits(Limits):
     contradicted: float = 0.02  # of the labels of which it is sure
     gap: float = 0.2  # by which another class is likelier than the label, for the label to be listed
     least: int = 5
+    recognised: float = 0.15  # of a class, below which its labels cannot be judged
     confusable: float = 0.2  # of the labels of two classes exchanged: these classes look alike
 
 
@@ -127,6 +128,11 @@ def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLim
     surest = np.sort(told.probability, axis=1)
     sure = surest[:, -1] - surest[:, -2] >= limits.margin
     wrong = sure & ~told.right & ~_confusable(told.probability.argmax(1), told.label, reference.classes, limits)
+    # A class of which next to nothing is recognised is a hard one, or no class at all.
+    recalls = np.array(
+        [told.right[told.label == c].mean() if (told.label == c).any() else 0.0 for c in range(reference.classes)]
+    )
+    wrong &= recalls[told.label] > limits.recognised
     judged = (
         ~np.isin(told.rows, np.concatenate(samples.contradicted)) if samples.contradicted else np.ones(len(wrong), bool)
     )

@@ -262,7 +262,9 @@ def _turned(means: Floats, label: Ints, known: Ints) -> Ints:
         if abs(centre) < 4 * spread:
             continue  # grey or many-coloured classes: an exchange leaves them in their own midst
         out = np.abs(tint - centre) > 5 * spread
-        found += rows[out & (np.abs(-tint - centre) < 3 * spread)].tolist()
+        turned = out & (np.abs(-tint - centre) < 3 * spread)
+        if turned.sum() >= 0.7 * out.sum():  # else images of this class are simply of many colours
+            found += rows[turned].tolist()
     return np.array(sorted(found), np.int64)
 
 
