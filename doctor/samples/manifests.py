@@ -76,7 +76,7 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return _json_lines(path, text)
     first = text.partition("\n")[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;|\t", key=first.count)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max("\t|;,", key=first.count)
     if not first.count(delimiter):
         return [], []
     stream = io.StringIO(text, newline="")
