@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from doctor.evidence.samples import Ints, Samples
 from doctor.evidence.text_records import Place
 from doctor.findings import Effect, RowList, RowPlace, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 _FIRST = 20
 

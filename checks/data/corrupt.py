@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.evidence.audio_clips import AudioClips
 from doctor.evidence.image_files import ImageFiles
@@ -16,6 +15,11 @@ from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check, look
 
 from ._samples import listed, listed_places, seen, units
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class CorruptLimits(Limits):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from doctor.evidence.near_duplicates import NearDuplicates
 from doctor.evidence.sample_reference import SampleReference
@@ -15,6 +13,11 @@ from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check, look
 
 from ._samples import compared, listed, seen, share_of, units, without
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class CopyLimits(Limits):

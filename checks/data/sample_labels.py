@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.evidence.sample_reference import SampleReference
 from doctor.evidence.samples import Ints, Samples, spelling
@@ -15,6 +14,11 @@ from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, look
 
 from ._samples import compared, listed, seen, units
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class ConflictLimits(Limits):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.evidence.sample_alignment import SampleAlignment, SplitAlignment
 from doctor.evidence.sample_reference import SampleReference
@@ -13,6 +12,11 @@ from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, look
 
 from ._samples import compared, listed, seen, units
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class AlignmentLimits(Limits):

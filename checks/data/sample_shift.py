@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from doctor.evidence.image_files import ImageFiles
 from doctor.evidence.sample_reference import SampleReference
@@ -16,6 +14,11 @@ from doctor.findings import Effect, Finding, Measure, Severity, Verdict
 from doctor.registry import Limits, look
 
 from ._samples import listed, seen
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class SampleShiftLimits(Limits):

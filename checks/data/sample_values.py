@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.evidence.tensor_samples import TensorSamples
 from doctor.evidence.text_records import TextRecords, TokenCounts
@@ -12,6 +11,11 @@ from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, look
 
 from ._samples import listed, seen
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 @look("DAT001")

@@ -28,6 +28,7 @@ class UnitLimits(Limits):
     """Thresholds of DAT022."""
 
     separation: float = 2.2  # distance of the two heaps over the sum of their deviations
+    foretold: float = 0.6  # how well other columns tell the heaps apart: populations differ in more than one column
 
 
 @look("DAT010")
@@ -177,14 +178,14 @@ def unit_mix(facts: ColumnFacts, limits: UnitLimits) -> Iterator[Finding]:
     heights = pd.concat([site_a["height_cm"], site_b["height_in"] * 2.54])
     ```
     ## When it is right
-    Two populations (adults and children, weekdays and weekends) have heaps of different shape or another ratio, and are
-    silent.
+    Two populations (adults and children, weekdays and weekends) have heaps of different shape, another ratio, or differ in
+    other columns, too, which then tell the heaps apart (`foretold`): these are silent.
     ## References
     NIST, "Guide for the Use of the International System of Units", appendix B (2008), for the factors.
     """
     for heaps in facts.units:
         units = unit_of(heaps.units[0], heaps.units[1], heaps.deviation)
-        if not units or heaps.separation < limits.separation:
+        if not units or heaps.separation < limits.separation or heaps.foretold > limits.foretold:
             continue
         yield Finding(
             message=f"{heaps.rows.count:,} values of {heaps.column} look like another unit ({units}): they lie about "
@@ -195,6 +196,7 @@ def unit_mix(facts: ColumnFacts, limits: UnitLimits) -> Iterator[Finding]:
                 "factor": Measure(value=heaps.units[0]),
                 "separation": Measure(value=heaps.separation, threshold=limits.separation),
                 "remainder": Measure(value=heaps.remainder),
+                "foretold": Measure(value=heaps.foretold, threshold=limits.foretold),
                 "cut": Measure(value=heaps.threshold),
             },
             rows=listed(heaps.rows),

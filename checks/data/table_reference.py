@@ -23,10 +23,10 @@ class LabelNoiseLimits(Limits):
     """Thresholds of DAT013 on tables."""
 
     steady: float = 0.012  # contradicted labels among the rows of which the model is surest
-    steadiness: float = 0.6  # how evenly they are spread over these rows
+    by_overlap: float = 0.01  # probability of so steady a share where classes overlap
     most: float = 0.3
     min_rows: int = 12
-    z: float = 4.0  # against an evaluation split whose labels hold
+    z: float = 3.0  # against an evaluation split whose labels hold
 
 
 class PairingLimits(Limits):
@@ -105,8 +105,9 @@ def noisy_labels(scores: ReferenceScores, profile: TableProfile, limits: LabelNo
     if doubts is None or any(pairing.block for pairing in scores.pairings):
         return
     sure = doubts.steady * 0.4 * doubts.examined
-    even = doubts.steadiness >= limits.steadiness and limits.steady <= doubts.steady <= limits.most
-    cleaner = doubts.elsewhere is not None and doubts.z >= limits.z and doubts.steady >= limits.steady
+    even = doubts.by_overlap < limits.by_overlap and limits.steady <= doubts.steady <= limits.most
+    cleaner = doubts.elsewhere is not None and doubts.z >= limits.z
+    cleaner = cleaner and doubts.steady >= max(limits.steady, 2 * (doubts.elsewhere or 0.0))
     if doubts.elsewhere is not None and doubts.elsewhere > 0.6 * doubts.steady:
         even = False  # the evaluation is contradicted as often: classes that overlap
     if sure < limits.min_rows or not (even or cleaner):
@@ -120,7 +121,8 @@ def noisy_labels(scores: ReferenceScores, profile: TableProfile, limits: LabelNo
         measured={
             "doubted": Measure(value=doubts.rows.count),
             "contradicted_where_sure": Measure(value=doubts.steady, threshold=limits.steady),
-            "steadiness": Measure(value=doubts.steadiness, threshold=limits.steadiness),
+            "steadiness": Measure(value=doubts.steadiness),
+            "by_overlap": Measure(value=doubts.by_overlap, threshold=limits.by_overlap),
             "contradicted_in_evaluation": Measure(value=doubts.elsewhere),
         },
         rows=listed(doubts.rows),

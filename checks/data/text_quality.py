@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.evidence.audio_clips import AudioClips
 from doctor.evidence.text_records import TextRecords, by_reason
@@ -13,6 +12,11 @@ from doctor.registry import Limits, check, look
 from doctor.samples.wording import damage
 
 from ._samples import listed, listed_places, seen
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class TextLimits(Limits):

@@ -35,6 +35,7 @@ class TwoUnits:
     separation: float
     remainder: float
     centres: tuple[float, float]
+    foretold: float = 0.0  # how well other columns tell the heaps apart, 0 to 1: a unit does not follow from the rest
 
 
 @dataclass(frozen=True)
@@ -97,23 +98,45 @@ def _twins(source: DataSource, profile: TableProfile) -> list[tuple[str, str]]:
 
 def _units(source: DataSource, profile: TableProfile, sample: TableSample) -> list[TwoUnits]:
     tables = source.tables
-    found = []
+    candidates = {}
     for name in (*sample.features, *([sample.target] if sample.target and not sample.classifies else [])):
-        if sample.kinds[name] != "number":
-            continue
-        values = np.concatenate([split.values[name] for split in sample.splits])
-        values = values[np.isfinite(values)]
-        heaps = _two_heaps(values)
-        if heaps is None:
-            continue
-        threshold, small_above, units, separation, remainder, centres, deviation = heaps
+        if sample.kinds[name] == "number":
+            values = np.concatenate([split.values[name] for split in sample.splits])
+            heaps = _two_heaps(values[np.isfinite(values)])
+            if heaps is not None:
+                candidates[name] = heaps
+    found = []
+    for name, (threshold, small_above, units, separation, remainder, centres, deviation) in candidates.items():
         column = tables.named(name)
         assert column is not None
         condition = f"{settled(column)} {'>' if small_above else '<='} {threshold!r}"
         (count,) = tables.ask([f"count(*) FILTER (WHERE {condition})"])
         rows = rows_where(tables, condition, int(count), value=column.key)
-        found.append(TwoUnits(name, units, deviation, threshold, rows, separation, remainder, centres))
+        foretold = _foretold(sample, name, threshold, frozenset(candidates))
+        found.append(TwoUnits(name, units, deviation, threshold, rows, separation, remainder, centres, foretold))
     return found
+
+
+def _foretold(sample: TableSample, name: str, threshold: float, besides: frozenset[str]) -> float:
+    """Out-of-fold score of a tree that tells the heap from the other numbers (without those in two heaps themselves)."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier
+
+    split = sample.base
+    values = split.values[name]
+    known = np.flatnonzero(np.isfinite(values))[:5000]
+    which = values[known] > threshold
+    names = tuple(n for n in sample.features if sample.kinds[n] == "number" and n not in besides)
+    data = sample.matrix(split, names)
+    if sample.target and sample.target != name:
+        data = np.column_stack([data, sample.labels(split).astype(float)])
+    if not data.shape[1] or min(which.sum(), (~which).sum()) < 6:
+        return 0.0
+    model = DecisionTreeClassifier(max_depth=4, min_samples_leaf=3, random_state=0)
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    scores = cross_val_predict(model, data[known], which, cv=folds, method="predict_proba")[:, 1]
+    return float(max(0.0, 2 * roc_auc_score(which, scores) - 1))
 
 
 def _two_heaps(

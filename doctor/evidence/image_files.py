@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from doctor.evidence.base import Evidence
 from doctor.evidence.samples import Floats, Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    from doctor.lazy import numpy as np
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.audio_clips import AudioClips
@@ -15,7 +14,11 @@ from doctor.evidence.samples import Floats, Ints, Samples
 from doctor.evidence.tensor_samples import TensorSamples
 from doctor.evidence.text_records import TextRecords
 from doctor.probes import probe
-from doctor.samples.neighbours import nearest, nearest_sketches
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 _MOST = 20_000  # training samples that are compared
 _ANCHORS = 1500  # training samples whose own neighbours say what is usual
@@ -66,6 +69,8 @@ def near_duplicates(
     tensors: TensorSamples | None,
 ) -> NearDuplicates:
     """Compare all evaluation samples with (at most 20,000) training samples."""
+    from doctor.samples.neighbours import nearest, nearest_sketches
+
     if not len(samples.evaluation):
         raise Unavailable("there is no second split")
     leaked = np.isin(samples.content, np.unique(samples.content[samples.training]))

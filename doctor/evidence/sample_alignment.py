@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.audio_clips import AudioClips
@@ -15,7 +13,12 @@ from doctor.evidence.sample_reference import Predicted, SampleReference
 from doctor.evidence.samples import Ints, Samples
 from doctor.evidence.text_records import TextRecords
 from doctor.probes import probe
-from doctor.samples.reference import ridge_guesses
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    from doctor.lazy import numpy as np
 
 LAGS = (-3, -2, -1, 1, 2, 3)
 _LEAST = 40
@@ -83,6 +86,8 @@ def _classified(
     samples: Samples, told: Predicted, otherwise: float, reference: SampleReference
 ) -> SplitAlignment | None:
     """By `told` or by what the model of another split reaches on this one, `otherwise`, if that is more."""
+    from doctor.samples.reference import ridge_guesses
+
     counts = np.bincount(told.label)
     counts = counts[counts > 0]
     if len(told.rows) < _LEAST or len(counts) < 2 or np.sort(counts)[-2] < 15:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.samples import Floats, Ints, Samples, spelling
 from doctor.probes import probe
-from doctor.samples.images import exchanged
-from doctor.samples.reference import MOST, fitted, out_of_fold
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    from doctor.lazy import numpy as np
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class SampleReference(Evidence):
 @probe
 def sample_reference(samples: Samples) -> SampleReference:
     """Fit it: a few seconds for 20,000 samples."""
+    from doctor.samples.images import exchanged
+    from doctor.samples.reference import MOST, fitted, out_of_fold
+
     if not samples.classified:
         raise Unavailable("the samples have no classes")
     if not samples.features.size:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.audio_clips import AudioClips
@@ -14,7 +13,11 @@ from doctor.evidence.samples import Floats, Ints, Samples
 from doctor.evidence.tensor_samples import TensorSamples
 from doctor.evidence.text_records import TextRecords
 from doctor.probes import probe
-from doctor.samples.reference import out_of_fold
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 _MOST = 3000  # samples a split
 
@@ -127,6 +130,8 @@ def _moved(quantity: str, one: Floats, other: Floats) -> Moved:
 
 
 def _told_apart(samples: Samples, one: Ints, other: Ints) -> float:
+    from doctor.samples.reference import out_of_fold
+
     place = {int(row): index for index, row in enumerate(samples.featured)}
     rows = [[place[int(row)] for row in several[:_MOST] if int(row) in place] for several in (one, other)]
     if min(map(len, rows)) < 20:

@@ -8,7 +8,7 @@ from typing import Any
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
 from doctor.probes import probe
-from doctor.tables.columns import Column
+from doctor.tables.columns import FLOAT, NESTED, Column
 from doctor.tables.dialect import settled
 from doctor.tables.tables import Tables
 from doctor.tables.typing import blank_list
@@ -17,6 +17,9 @@ from .table_rows import Rows, rows_where
 
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FEW = 5000  # values up to which a column's values are counted one by one
+
+
+Values = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,26 @@ def table_profile(source: DataSource) -> TableProfile:
         spans.append((len(aggregates), len(aggregates) + len(own)))
         aggregates += own
     answers = tables.by_split(aggregates)
+    found = [
+        tuple(_profile(tables, column, split, answers[split][start:end]) for split in tables.splits)
+        for column, (start, end) in zip(tables.columns, spans, strict=True)
+    ]
+    counted = [c for c, splits in zip(tables.columns, found, strict=True) if _few(c, splits)]
+    values = _values(tables, counted)
     profiles = []
-    for column, (start, end) in zip(tables.columns, spans, strict=True):
+    for column, splits in zip(tables.columns, found, strict=True):
         role = "target" if column == tables.target else "split" if column == tables.split_column else "feature"
-        splits = tuple(_profile(tables, column, split, answers[split][start:end]) for split in tables.splits)
-        values = _values(tables, column) if max(profile.distinct for profile in splits) <= 1.1 * FEW else {}
-        with_values = tuple(_with_values(profile, values.get(number, ())) for number, profile in enumerate(splits))
+        counts = values.get(column.key, {})
+        with_values = tuple(_with_values(profile, counts.get(number, ())) for number, profile in enumerate(splits))
         profiles.append(ColumnProfiles(column, role, with_values, _strange(tables, column)))
     return TableProfile(tuple(profiles), tuple(tables.rows_by_split.items()))
+
+
+def _few(column: Column, splits: tuple[ColumnProfile, ...]) -> bool:
+    """Whether a column's values are worth counting: few, and not nearly one a row, as measured numbers are."""
+    distinct, rows = max(profile.distinct for profile in splits), max(profile.rows for profile in splits)
+    measured = column.kind == FLOAT and distinct > 0.5 * rows and distinct > 50
+    return column.kind != NESTED and distinct <= 1.1 * FEW and not measured
 
 
 def _aggregates(tables: Tables, column: Column) -> list[str]:
@@ -182,19 +197,28 @@ def _profile(tables: Tables, column: Column, split: str, answers: list[Any]) -> 
     return ColumnProfile(split, rows, rows - filled, int(infinite or 0), distinct, numbers, missing=missing)
 
 
-def _values(tables: Tables, column: Column) -> dict[int, tuple[tuple[str, int], ...]]:
-    """Values with counts, by number of the split; nothing where there prove to be more than `FEW`."""
-    if column.kind == "nested":
-        return {}
-    value = settled(column)
-    found = tables.engine.rows(
-        f"SELECT split_no, {tables.dialect.text('v')} AS v, n FROM (SELECT split_no, {value} AS v, count(*) AS n FROM data "
-        f"WHERE {value} IS NOT NULL GROUP BY split_no, {value}) AS g ORDER BY split_no, n DESC, v LIMIT {3 * FEW}"
-    )
-    by_split: dict[int, list[tuple[str, int]]] = {}
-    for number, text, count in found:
-        by_split.setdefault(number, []).append((str(text), int(count)))
-    return {number: tuple(values) for number, values in by_split.items() if len(values) <= FEW}
+def _values(tables: Tables, columns: list[Column], at_once: int = 25) -> dict[str, dict[int, Values]]:
+    """Values with counts, by column and number of the split; nothing where there prove to be more than `FEW`."""
+    found: dict[str, dict[int, list[tuple[str, int]]]] = {}
+    for start in range(0, len(columns), at_once):
+        parts = [
+            f"SELECT '{column.key}' AS k, split_no, {tables.dialect.text('v')} AS v, n FROM (SELECT split_no, "
+            f"{settled(column)} AS v, count(*) AS n FROM data WHERE {settled(column)} IS NOT NULL "
+            f"GROUP BY split_no, {settled(column)}) AS g"
+            for column in columns[start : start + at_once]
+        ]
+        for key, number, text, count in tables.engine.rows(" UNION ALL ".join(parts)):
+            found.setdefault(key, {}).setdefault(number, []).append((str(text), int(count)))
+    return {
+        key: {
+            number: tuple(sorted(values, key=_commonest)) for number, values in by_split.items() if len(values) <= FEW
+        }
+        for key, by_split in found.items()
+    }
+
+
+def _commonest(value: tuple[str, int]) -> tuple[int, str]:
+    return -value[1], value[0]
 
 
 def _strange(tables: Tables, column: Column) -> Rows | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from doctor.evidence.base import Evidence
 from doctor.evidence.samples import Flags, Floats, Ints, Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    from doctor.lazy import numpy as np
 
 # Split, file, number of the line (from 0), and what is wrong there.
 Place = tuple[str, str, int, str]

@@ -25,6 +25,7 @@ SPLIT_WORDS = {
     "testing": "test",
     "eval": "test",
 }
+SMALL = 4_000_000  # values of a table that is copied into the engine
 
 
 def opened(source: DataSource) -> Tables:
@@ -53,7 +54,7 @@ def opened(source: DataSource) -> Tables:
             union, engine_lasting = engine.sampled(union, source.sample, total), False
         else:
             total = None
-    if engine_lasting:
+    if engine_lasting and _large(engine, union, len(columns)):
         engine.view("data", union)
     else:
         engine.keep("data", union)
@@ -71,6 +72,12 @@ def opened(source: DataSource) -> Tables:
     if not tables.rows:
         raise DoctorError("the data set holds no rows that can be read", "is it a table, with one record a line?")
     return tables
+
+
+def _large(engine: Engine, union: str, columns: int) -> bool:
+    """Whether a copy would cost more than it saves: each question of a view names all columns again."""
+    rows: int = engine.rows(f"SELECT count(*) FROM ({union}) AS u")[0][0]
+    return rows * columns > SMALL
 
 
 def _by_split(source: DataSource, names: Sequence[str], of: Any) -> dict[str, Any]:
