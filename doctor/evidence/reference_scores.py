@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
@@ -21,6 +19,11 @@ from doctor.evidence.identifiers import Identifiers
 from doctor.evidence.table_rows import Rows
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.probes import probe
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 ROWS = 6_000
 ALONE_ROWS = 3_000

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.table_profile import TableProfile
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.probes import probe
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 MIN_ROWS = 30
 _TIMES = re.compile(
