@@ -22,6 +22,7 @@ from doctor.samples.items import Item, Layout
 from doctor.samples.minhash import SIZE, plain, sketch
 from doctor.samples.reading import digest
 from doctor.samples.records import Form, Record, form_of, record_of
+from doctor.samples.sensitive import sensitive
 from doctor.samples.tokens import Tokenizing
 from doctor.samples.wording import damage, endless
 
@@ -145,6 +146,7 @@ class _Scan:
         self._sketches: list[Any] = []
         self._systems: set[bytes] = set()
         self._ids: list[int] = []
+        self._sensitive: list[tuple[str, bool, Place]] = []
         self._overlap: list[tuple[int, Any, Any]] = []
 
     def take(self, item: Item, number: int, line: str, bad_bytes: str | None) -> None:
@@ -190,6 +192,7 @@ class _Scan:
             self._roles.append((*place, record.roles))
         if record.ends_open:
             self._open.append((*place, "no answer after the last turn"))
+        self._sensitive += [(kind, personal, (*place, shown)) for kind, personal, shown in sensitive(whole)]
         damaged = damage(whole)
         if damaged:
             self._damaged.append((*place, damaged))
@@ -244,5 +247,6 @@ class _Scan:
             systems=len(self._systems),
             ids=(self._ids[0], self._ids[1]) if self._ids else None,
             overlap=(kept[0], kept[1], kept[2]) if kept else None,
+            sensitive=tuple(self._sensitive),
             tokens=self._tokenizing.result() if self._tokenizing else None,
         )
