@@ -28,6 +28,8 @@ class CopyLimits(Limits):
     error_share: float = 0.05  # of repeated samples: fewer change little
     by_chance: float = 0.3  # of the training samples occur twice: such inputs repeat by themselves
     unique: float = 0.05  # below it a prompt is of one record, and an equal one in another split is a leak
+    text_excess: float = 1.5  # the same, of whole records of text
+    excess: float = 3.0  # times as many inputs in both splits as repeat within training
     chance: float = 0.002  # of unrelated samples may be as near as what is called a near-duplicate
     siblings: float = 0.5  # as often near each other within training as across: the data is dense, not leaking
 
@@ -83,7 +85,9 @@ def leaked_samples(samples: Samples, reference: SampleReference | None, limits: 
     if not len(leaked):
         return
     by_chance = samples.repeat_rate(samples.training) > limits.by_chance
-    sure = len(leaked) >= limits.least and share >= limits.share and not by_chance
+    # Short texts from a template meet by chance, too; pictures and recordings never do.
+    natural = samples.kind == "text" and share < limits.text_excess * samples.repeat_rate(samples.training)
+    sure = len(leaked) >= limits.least and share >= limits.share and not by_chance and not natural
     yield Finding(
         severity=Severity.ERROR if sure else Severity.INFO,
         message=f"{len(leaked):,} of {len(samples.evaluation):,} {_others(samples)} {samples.unit}s stand in the training "
@@ -98,10 +102,12 @@ def leaked_samples(samples: Samples, reference: SampleReference | None, limits: 
 def _leaked(samples: Samples, limits: CopyLimits) -> Ints:
     """By input alone where inputs are hardly ever alike; free answers else count, too."""
     rows = samples.leaked
-    if not samples.classified and samples.repeat_rate(samples.training) < limits.unique:
+    by_chance = samples.repeat_rate(samples.training)
+    if not samples.classified and by_chance < limits.unique:
         known = samples.content[samples.training]
-        both = samples.evaluation[np.isin(samples.content[samples.evaluation], known[known >= 0])]
-        rows = both
+        alike = samples.evaluation[np.isin(samples.content[samples.evaluation], known[known >= 0])]
+        # Prompts from one template meet by chance: across splits as often as within training.
+        rows = alike if len(alike) > limits.excess * by_chance * len(samples.evaluation) else rows
     return rows[~samples.repeatable[rows]]
 
 
