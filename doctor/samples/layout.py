@@ -12,6 +12,7 @@ from doctor.errors import DoctorError
 from doctor.samples import manifests, splits
 from doctor.samples.items import ARRAYS, AUDIO, IMAGES, TABLES, Item, Layout
 
+_MANIFESTS = 12  # files of a folder that are opened to see whether they list recordings or images
 # A path and the split that the user gave it, None where it is to be found out.
 Given = Sequence[tuple[Path, str | None]]
 
@@ -37,6 +38,11 @@ def recognise(given: Given, target: str | None = None) -> Layout | None:
         if listed is not None and listed.kind == media:
             return listed
         return _of_folders(files, root, media)
+    tables = [(f, s) for found in files.values() for f, s in found if f.suffix.lower() in TABLES]
+    if tables and len(tables) <= _MANIFESTS:  # a manifest whose files are all missing is none the less one
+        listed = _of_files(tables, root, target)
+        if listed is not None and listed.kind in ("image", "audio"):
+            return listed
     for kind in ("text", "tensor"):
         if counted[kind] and counted[kind] >= counted["table"]:
             found = [pair for several in files.values() for pair in several if _kind(pair[0]) == kind]
@@ -63,7 +69,7 @@ def _of_files(given: Given, root: Path, target: str | None) -> Layout | None:
             tuple(line for one in listed for line in one.broken),
             any(one.transcribed for one in listed),
         )
-    if kinds == {"text"}:
+    if kinds == {"text"} or all(path.suffix.lower() == ".json" for path, _ in given):
         return Layout("text", tuple(_whole_file(path, root, split) for path, split in given), root)
     return None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from doctor.samples import splits
 from doctor.samples.items import AUDIO, IMAGES, Item, Layout
+from doctor.samples.targets import known_target
 
 _PATHS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "audio", "audio_path", "audio_filepath",
@@ -39,6 +40,7 @@ def read(path: Path, split: str | None, root: Path, target: str | None) -> Layou
     if found is None:
         return None
     column, kind, folder, suffix = found
+    known_target(target, [name for name in columns if name != _LINE], path.name)
     text = _named(columns, _TEXTS) if kind == "audio" else None
     label = target if target in columns and target != text else _named(columns, _LABELS)
     by_split = _named(columns, _SPLITS)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from doctor.samples.targets import known_target
+
 CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue")
 PROMPTS = ("instruction", "prompt", "question", "query", "input", "source")
 CONTEXTS = ("input", "context", "passage", "document")
@@ -69,6 +71,9 @@ def form_of(records: Iterable[Mapping[str, Any]], target: str | None = None) -> 
     """The form of most of these records; None when none of the known ones fits."""
     records = list(records)
     keys = Counter(key for record in records for key in record)
+    if not keys:
+        return None
+    known_target(target, keys, "the records")
     common = {key for key, count in keys.items() if count >= 0.5 * len(records)}
     split = next((key for key in ("split", "subset") if key in common), None)
 

@@ -16,6 +16,7 @@ from doctor.evidence.tensor_samples import TensorSamples
 from doctor.progress import Progress
 from doctor.samples import splits
 from doctor.samples.items import Layout
+from doctor.samples.targets import known_target
 from doctor.samples.tensors import TensorScan
 
 Array = npt.NDArray[Any]
@@ -76,6 +77,8 @@ def _pairs(layout: Layout, target: str | None) -> list[Pair]:
         raise DoctorError(
             f"{layout.items[0].path} holds no arrays", "give arrays of inputs and targets, such as x and y"
         )
+    plain = [key.partition(":")[2] or key for key in arrays]
+    known_target(target, [*plain, *(name for key in plain if (name := _without_split(key)))], layout.items[0].name)
     groups: dict[tuple[str | None, str], dict[str, Array]] = {}
     for key, (array, split, file) in arrays.items():
         whose = "" if file.endswith(".npy") else file
@@ -88,7 +91,7 @@ def _pairs(layout: Layout, target: str | None) -> list[Pair]:
 
 def _pair(split: str | None, file: str, group: Mapping[str, Array], target: str | None) -> Pair | None:
     known = {key: _role(key.partition(":")[2] or key) for key in group}
-    y_name = next((key for key in group if target and target in (key, key.partition(":")[2])), None)
+    y_name = next((key for key in group if target in (p := key.partition(":")[2] or key, _without_split(p))), None)
     y_name = y_name or next((key for key, role in known.items() if role == "y"), None)
     rest = {key: array for key, array in group.items() if key != y_name}
     x_name = next((key for key, role in known.items() if role == "x" and key in rest), None)
@@ -102,9 +105,13 @@ def _pair(split: str | None, file: str, group: Mapping[str, Array], target: str 
     return Pair(split, x_name, group[x_name], y_name or "", group[y_name] if y_name else None, file or x_name)
 
 
+def _without_split(name: str) -> str:
+    """`y_train` and `train_y` are y."""
+    return "_".join(word for word in name.replace("-", "_").split("_") if splits.of_word(word) is None)
+
+
 def _role(name: str) -> str | None:
-    words = [word for word in name.lower().replace("-", "_").split("_") if splits.of_word(word) is None]
-    rest = "_".join(words)
+    rest = _without_split(name.lower())
     if rest in _TARGETS or rest.rstrip("0123456789") in ("y", "label", "target"):
         return "y"
     return "x" if rest in _INPUTS or rest.startswith("x") else None
@@ -131,7 +138,7 @@ def _tensors(path: Path) -> dict[str, Array]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as failure:  # torch raises UnpicklingError, RuntimeError and others
         raise DoctorError(
-            f"{path} cannot be loaded as tensors alone: {str(failure).strip().splitlines()[0][:120]}",
+            f"{path} cannot be loaded as tensors alone ({type(failure).__name__})",
             "save a dictionary of tensors: torch.save({'x': x, 'y': y}, path)",
         ) from None
     if isinstance(loaded, (tuple, list)) and len(loaded) == 2:
