@@ -61,6 +61,7 @@ def main() -> None:
     doctor diagnose train.py                  run the script as it is, and examine what it does
     doctor diagnose train.py -- --epochs 3    with its own arguments
     doctor diagnose data.parquet --target y   examine data
+    doctor diagnose data.py:dataset           examine a torch data set or loader
     doctor gate model.onnx                    judge an exported artifact before it ships
     doctor rules                              what is looked for
     doctor explain OPT003                     one rule, in full
@@ -77,6 +78,8 @@ def main() -> None:
 @click.option("--split-column", metavar="COLUMN", help="Data: the column that names each row's split.")
 @click.option("--sample", type=click.IntRange(1), metavar="ROWS", help="Data: look at a sample (default: all rows).")
 @click.option("--memory-limit", metavar="SIZE", help="Data: what the engine may use (2GB); the rest goes to disk.")
+@click.option("--tokenizer", metavar="FOLDER", help="Data: the tokenizer by which texts are counted.")
+@click.option("--max-length", type=click.IntRange(1), metavar="TOKENS", help="Data: the longest input of the model.")
 @click.option(
     "--rows", "rows_path", type=click.Path(path_type=Path), help="Data: write all rows found there (Parquet)."
 )
@@ -250,6 +253,8 @@ _OF_PROGRAMS = frozenset(  # the other options of diagnose mean the same for an 
         "split_column",
         "sample",
         "memory_limit",
+        "tokenizer",
+        "max_length",
         "rows_path",
     ]
 )
@@ -260,7 +265,7 @@ def _data_options(target: str | None, options: dict[str, Any]) -> DataOptions | 
     """What was said about a data set; None when the target is none."""
     from doctor.subjects.dataset import DataOptions, is_data
 
-    names = ("train", "valid", "test", "split_column", "sample", "memory_limit")
+    names = ("train", "valid", "test", "split_column", "sample", "memory_limit", "tokenizer", "max_length")
     data = DataOptions(target=options["target_column"], **{name: options[name] for name in names})
     if target is None and not (data.train or data.valid or data.test):
         raise click.UsageError("Missing argument 'TARGET'.")

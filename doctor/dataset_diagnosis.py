@@ -32,16 +32,22 @@ def diagnose_data(
     split_column: str | None = None,
     sample: int | None = None,
     memory_limit: str | None = None,
+    tokenizer: str | None = None,
+    max_length: int | None = None,
     **changes: Any,
 ) -> Report:
-    """Diagnose a data set: a frame (pandas, Polars, Arrow, PySpark), paths, or a mapping of split names to either.
+    """Diagnose a data set: a frame (pandas, Polars, Arrow, PySpark), paths, a torch data set or loader, or a mapping of
+    split names to any of these.
 
     `changes` are fields of `Settings` (`select=("DAT",)`). Raises DoctorError for what is no data.
     """
     splits = {name: one for name, one in (("train", train), ("valid", valid), ("test", test)) if one is not None}
     if splits and data is not None:
         splits = {"train": data, **splits}
-    options = DataOptions(target=target, split_column=split_column, sample=sample, memory_limit=memory_limit)
+    options = DataOptions(
+        target=target, split_column=split_column, sample=sample, memory_limit=memory_limit, tokenizer=tokenizer,
+        max_length=max_length,
+    )  # fmt: skip
     source = dataset_of(splits or data, options)
     return examine(source, "data", config.changed(Settings(), **changes), SilentProgress())
 
@@ -64,6 +70,7 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     rules = registry.select(registry.load(), chosen, settings.ignore)
     probes.load()
     looks = tuple(look for rule in rules for look in rule.looks_at((DataSource,)) if _on_data(look))
+    samples = source.samples.read(progress).samples if source.samples is not None else None
     if source.tabular and looks:
         progress.start(f"reading {name}", None)
         source.tables.rows  # noqa: B018  what cannot be read ends the diagnosis here, with one clear line
@@ -79,9 +86,9 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     off = {skip.rule for skip in skipped} | {finding.rule for finding in findings}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in off))
     seconds = round(time.monotonic() - started, 2)
-    rows = source.tables.rows if source.tabular else 0
+    rows = source.tables.rows if source.tabular else samples.count if samples is not None else 0
     about = source.tables.summary() if source.tabular else {}
-    notes = source.tables.notes if source.tabular else ()
+    notes = source.tables.notes if source.tabular else samples.notes if samples is not None else ()
     report = Report(
         subject=SubjectSummary(kind="dataset", target=name, outcome="examined", seconds=seconds, rows=rows),
         summary=summarise(order, unlooked, fine, seconds, trials),

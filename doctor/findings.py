@@ -92,12 +92,16 @@ class Related(Frozen):
 
 
 class RowPlace(Frozen):
-    """One row of a data set: its split, its file where it has one, and its number there (from 0, no header counted)."""
+    """One row of a data set: its split, its file where it has one, and its number there (from 0, no header counted).
+
+    With `whole` the sample is a file of its own (an image, a recording), and the number is that in its split.
+    """
 
     split: str
     row: int
     path: str | None = None
     value: str | None = None
+    whole: bool = False
 
 
 class RowList(Frozen):

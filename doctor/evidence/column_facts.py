@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
@@ -15,6 +14,11 @@ from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.probes import probe
 from doctor.tables.columns import TEXT
 from doctor.tables.dialect import literal, settled
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte shown as a letter and its follower as a sign; and the mark of loss.
 MOJIBAKE = "[\u00c2\u00c3][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014\u2018-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]|\u00e2\u20ac[\u0080-\u00bf\u2018-\u2122\u0152\u0153]|\ufffd|[\u00d0\u00d1][\u0080-\u00bf]"

@@ -10,6 +10,7 @@ from doctor.errors import Unavailable
 from doctor.evidence.base import Given
 
 if TYPE_CHECKING:
+    from doctor.samples.source import SampleSource
     from doctor.tables.tables import Tables
 
 TRAIN, VALID, TEST = "train", "valid", "test"
@@ -53,6 +54,8 @@ class DataSource(Given):
     sample: int | None = None
     memory_limit: str | None = None
     notes: tuple[str, ...] = ()
+    # Where the samples are no rows of a table (images, recordings, texts, tensors): how they are read.
+    samples: SampleSource | None = field(default=None, repr=False, compare=False)
 
     def split(self, name: str) -> DataSplit | None:
         """The split of this name."""
@@ -61,7 +64,9 @@ class DataSource(Given):
     @property
     def tabular(self) -> bool:
         """Whether the rows of a table are to be had (also of a manifest, or of chats in lines)."""
-        return all(split.form in ("csv", "tsv", "parquet", "arrow", "jsonl", "object") for split in self.splits)
+        return self.samples is None and all(
+            split.form in ("csv", "tsv", "parquet", "arrow", "jsonl", "object") for split in self.splits
+        )
 
     @cached_property
     def tables(self) -> Tables:

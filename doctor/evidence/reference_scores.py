@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
@@ -20,6 +18,11 @@ from doctor.evidence.table_rows import Rows
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.evidence.threads import one_thread
 from doctor.probes import probe
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 ROWS = 6_000
 ALONE_ROWS = 3_000

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
@@ -13,6 +12,11 @@ from doctor.evidence.table_profile import TableProfile
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.evidence.threads import one_thread
 from doctor.probes import probe
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 MIN_ROWS = 30
 _TIMES = re.compile(

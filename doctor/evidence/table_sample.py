@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import TRAIN, DataSource
@@ -17,9 +15,17 @@ from doctor.probes import probe
 from doctor.tables.columns import BOOLEAN, NESTED, TEXT, TIME
 from doctor.tables.tables import Tables
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+else:
+    from doctor.lazy import numpy as np
+
+    Array = Any
+
 ROWS = 20_000  # of a split; all of them in a smaller one
 COLUMNS = 400
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)

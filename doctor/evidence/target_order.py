@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.table_sample import TableSample
 from doctor.probes import probe
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,9 @@ def _rows(finding: Finding, width: int) -> list[str]:
     rows = finding.rows
     if rows is None or not rows.first:
         return []
-    several = len({(place.split, place.path) for place in rows.first}) > 1
-    named = [f"{place.split} " * several + str(place.row) for place in rows.first]
+    files = [place.path for place in rows.first if place.whole and place.path]
+    several = len({(place.split, place.path) for place in rows.first}) > 1 or bool(files)
+    named = files or [f"{place.path or place.split} " * several + str(place.row) for place in rows.first]
     more = f", ... ({rows.count:,} of {rows.of:,})" if rows.count > len(named) else ""
     where = "" if several else f"of {rows.first[0].path or rows.first[0].split}: "
     return _row("rows", where + ", ".join(named) + more, width)

@@ -12,6 +12,8 @@ from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.evidence.data_source import TEST, TRAIN, VALID, DataSource, DataSplit
+from doctor.samples.source import SampleSource, files_of_samples, holds_samples
+from doctor.subjects.declared_data import declared, names_data
 
 TABLES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
@@ -42,6 +44,8 @@ class DataOptions:
     split_column: str | None = None
     sample: int | None = None
     memory_limit: str | None = None
+    tokenizer: str | None = None
+    max_length: int | None = None
 
     @property
     def given(self) -> bool:
@@ -56,7 +60,7 @@ def is_data(target: str) -> bool:
     is meant.
     """
     if target.endswith(".py") or ".py:" in target:
-        return False
+        return names_data(target)
     if any(sign in target for sign in "*?["):
         return not Path(target).exists()
     path = Path(target)
@@ -82,7 +86,14 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     Raises DoctorError when a path does not exist, is empty, or when they hold nothing that is data.
     """
     options = options or DataOptions()
+    if len(paths) == 1 and ".py:" in paths[0]:
+        return dataset_of(declared(paths[0]), options)
     named = {TRAIN: options.train, VALID: options.valid, TEST: options.test}
+    given: list[tuple[Path, str | None]] = [(Path(path), None) for path in paths]
+    given += [(Path(path), name) for name, several in named.items() for path in several]
+    layout = files_of_samples(given, options.target) if given else None
+    if layout is not None:
+        return _samples(SampleSource(layout, {}, options.target, options.tokenizer, options.max_length), options)
     files: dict[str, list[str]] = {name: _expanded(several) for name, several in named.items() if several}
     for path in paths:
         for name, found in _by_split(path, len(paths)).items():
@@ -101,6 +112,11 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
 def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     """The data set of a live frame or dataset, of several by split name (`{"train": ..., "test": ...}`), or of paths."""
     options = options or DataOptions()
+    by_split = objects if isinstance(objects, Mapping) else {None: objects}
+    if by_split and all(holds_samples(held) for held in by_split.values()):
+        named = {NAMES.get(str(name).lower(), str(name)) if name else None: held for name, held in by_split.items()}
+        source = SampleSource(None, named, options.target, options.tokenizer, options.max_length, options.sample)
+        return _samples(source, options)
     if isinstance(objects, (str, Path)):
         return dataset([str(objects)], options)
     if isinstance(objects, Mapping):
@@ -115,6 +131,17 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     if isinstance(objects, (list, tuple)) and objects and all(isinstance(one, (str, Path)) for one in objects):
         return dataset([str(one) for one in objects], options)
     return _source((DataSplit("data", (), "object", objects),), options)
+
+
+def _samples(source: SampleSource, options: DataOptions) -> DataSource:
+    """A data set of samples that are no rows: they are read in one pass of their own."""
+    if source.layout is None:
+        splits = [DataSplit(name or "data", (), "object", held) for name, held in source.objects.items()]
+    else:
+        names = dict.fromkeys(item.split or TRAIN for item in source.layout.items)
+        files = {name: tuple(str(i.path) for i in source.layout.items if (i.split or TRAIN) == name) for name in names}
+        splits = [DataSplit(name, held, source.kind) for name, held in files.items()]
+    return DataSource(source.kind, tuple(splits), options.target, samples=source)
 
 
 def _source(splits: tuple[DataSplit, ...], options: DataOptions) -> DataSource:
