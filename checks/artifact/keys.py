@@ -313,7 +313,8 @@ def key_prefix(
     ```
     ## When it is right
     A prefix that is the model's own attribute (`model.` in transformers and Lightning) is found only with a reference
-    that lacks it. An adapter that is shipped alone comes with its adapter_config.json.
+    that lacks it. TorchScript and torch.export programs bring their own code, and wrappers are usual there (info). An
+    adapter that is shipped alone comes with its adapter_config.json.
     ## References
     torch.nn.parallel.DistributedDataParallel; torch.compile; PEFT, `merge_and_unload`.
     """
@@ -331,6 +332,8 @@ def key_prefix(
         yield Finding(
             message=f'the keys {"lack" if lacks else "have"} "{prefix.lstrip("-")}" in front: none of the {touched} keys '
             f"fits ({_listed(list(names), 2)})",
+            # A program carries its own code: its keys are seldom loaded, and an exporter wraps for other outputs.
+            severity=Severity.INFO if source.format in ("torchscript", "pt2") else None,
             location=where,
             measured={"keys": Measure(value=len(names), threshold=0)},
             remedy="save the state dict of the unwrapped model, or rename the keys and load with strict=True",
