@@ -48,7 +48,11 @@ class DriftLimits(Limits):
     faults=("stale-artifact", "shape-mismatch"),
 )
 def architecture_drift(
-    source: ArtifactSource, contents: ArtifactContents, reference: ReferenceModel, limits: DriftLimits
+    source: ArtifactSource,
+    contents: ArtifactContents,
+    reference: ReferenceModel,
+    weights: WeightStats | None,
+    limits: DriftLimits,
 ) -> Iterator[Finding]:
     """The artifact belongs to another version of the model than the training code builds.
 
@@ -115,7 +119,18 @@ def architecture_drift(
             remedy="give the factory of the model that was exported",
             faults=("stale-artifact",),
         )
-    yield from _other_values(names, aligned, reference, limits, {problem.place for problem in contents.problems})
+    known = {problem.place for problem in contents.problems} | _untrained(weights)
+    yield from _other_values(names, aligned, reference, limits, known)
+
+
+def _untrained(weights: WeightStats | None) -> set[str | None]:
+    """Layers at their initial values, weight and bias: another rule's."""
+    found: set[str | None] = set()
+    for tensor in weights.weights if weights is not None else ():
+        bound = weights.initial_bound(tensor) if weights is not None else None
+        if bound is not None and tensor.count >= 16 and tensor.uniform_within(bound):
+            found |= {tensor.name, tensor.name.replace("weight", "bias")}
+    return found
 
 
 def _other_values(
@@ -123,13 +138,13 @@ def _other_values(
     aligned: dict[str, str],
     reference: ReferenceModel,
     limits: DriftLimits,
-    damaged: set[str | None],
+    told_elsewhere: set[str | None],
 ) -> Iterator[Finding]:
     """Tensors that differ from the reference's trained values though others agree with theirs."""
     same, different, coarse = [], [], []
     for name, comparison in reference.compared.items():
         entry = names[aligned[name]]
-        if entry.numel < limits.smallest or entry.name in damaged:
+        if entry.numel < limits.smallest or entry.name in told_elsewhere:
             continue
         if comparison.relative <= _TOLERANCE.get(entry.dtype, 1e-3):
             same.append(name)
@@ -313,7 +328,8 @@ def key_prefix(
     ```
     ## When it is right
     A prefix that is the model's own attribute (`model.` in transformers and Lightning) is found only with a reference
-    that lacks it. An adapter that is shipped alone comes with its adapter_config.json.
+    that lacks it. TorchScript and torch.export programs bring their own code, and wrappers are usual there (info). An
+    adapter that is shipped alone comes with its adapter_config.json.
     ## References
     torch.nn.parallel.DistributedDataParallel; torch.compile; PEFT, `merge_and_unload`.
     """
@@ -331,6 +347,8 @@ def key_prefix(
         yield Finding(
             message=f'the keys {"lack" if lacks else "have"} "{prefix.lstrip("-")}" in front: none of the {touched} keys '
             f"fits ({_listed(list(names), 2)})",
+            # A program carries its own code: its keys are seldom loaded, and an exporter wraps for other outputs.
+            severity=Severity.INFO if source.format in ("torchscript", "pt2") else None,
             location=where,
             measured={"keys": Measure(value=len(names), threshold=0)},
             remedy="save the state dict of the unwrapped model, or rename the keys and load with strict=True",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from doctor.evidence.reference_model import ReferenceModel
 from doctor.evidence.weight_stats import TensorStats, WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -48,7 +49,9 @@ class _Layer:
     Severity.WARNING,
     faq=("deployment/parameters/incorrect", "deployment/parameters/missing"),
 )
-def untrained_layer(weights: WeightStats, limits: UntrainedLimits) -> Iterator[Finding]:
+def untrained_layer(
+    weights: WeightStats, reference: ReferenceModel | None, limits: UntrainedLimits
+) -> Iterator[Finding]:
     """A layer is still as it was drawn before training, or all zeros, while others were trained.
 
     ## What it measures
@@ -82,7 +85,10 @@ def untrained_layer(weights: WeightStats, limits: UntrainedLimits) -> Iterator[F
         weights, limits.norm_spread
     )
     if initial and trained:
-        for layer in initial[: limits.most]:
+        # Where the reference's own weights are trained, they are the measure: see untrained_against_reference.
+        known = reference.aligned(weights.named()) if reference is not None else {}
+        judged = {own for name, own in known.items() if reference is not None and name in reference.compared}
+        for layer in [layer for layer in initial if layer.weight.name not in judged][: limits.most]:
             weight = layer.weight
             yield Finding(
                 message=f"its {weight.count} weights are uniform within ±{layer.bound:.4g}, as torch.nn draws them "

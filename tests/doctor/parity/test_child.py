@@ -123,6 +123,23 @@ def test_the_report_of_the_gate_names_the_rules_that_looked(place):
     assert not [finding for finding in report.findings if finding.rule.startswith("IOC")]
 
 
+def test_a_wrapper_around_an_exported_program_is_no_error(place):
+    model = place()
+
+    class Served(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)
+
+    torch.jit.trace(Served(), torch.zeros(3, 6)).save("net.pt")
+    report = gate("net.pt", reference="net.py:build")
+    assert [str(finding.level) for finding in report.findings if finding.rule == "MOD003"] == ["info"]
+    assert "IOC001" in report.fine
+
+
 def test_a_child_that_says_nothing_is_reported(tmp_path):
     events = launch.run({"timeout_s": 30.0, "memory_mb": 4096, "reference": None, "path": str(tmp_path / "none.onnx"),
                          "kind": "onnx", "trust": False, "inputs": None, "inputs_declared": []})  # fmt: skip
