@@ -81,7 +81,7 @@ class TestArchives:
     def test_a_file_cut_off_is_truncated(self, share, net, tmp_path, judge):
         whole = self.saved(net, tmp_path)
         (tmp_path / "cut.pt").write_bytes(whole[: int(len(whole) * share)])
-        assert "truncated-file" in labels(judge(tmp_path / "cut.pt"))
+        assert labels(judge(tmp_path / "cut.pt")) == {"truncated-file"}
 
     def test_one_flipped_bit_in_a_weight_is_seen(self, net, tmp_path, judge):
         whole = self.saved(net, tmp_path)
@@ -106,7 +106,15 @@ class TestArchives:
         whole = (tmp_path / "a.pt").read_bytes()
         for share in (0.1, 0.6, 0.98):
             (tmp_path / "a.pt").write_bytes(whole[: int(len(whole) * share)])
-            assert "truncated-file" in labels(judge(tmp_path / "a.pt"))
+            assert labels(judge(tmp_path / "a.pt")) == {"truncated-file"}
+
+    def test_a_plain_pickle_cut_off_is_truncated_and_not_unsafe(self, tmp_path, judge):
+        import pickle
+
+        whole = pickle.dumps({"rate": 0.1, "names": ["a", "b"] * 50}, protocol=2)
+        for share in (0.3, 0.9):
+            (tmp_path / "a.pkl").write_bytes(whole[: int(len(whole) * share)])
+            assert labels(judge(tmp_path / "a.pkl")) == {"truncated-file"}
 
     def test_members_that_lead_out_are_named(self, net, tmp_path, judge):
         torch.save(net.state_dict(), tmp_path / "net.pt")
