@@ -15,7 +15,7 @@ from doctor.formats.found import Found
 from doctor.formats.pickle_machine import Walk
 from doctor.formats.pickle_scan import HEAD, PICKLE_NAMES, ends_early, glance, looks_pickled, scan
 from doctor.formats.pickles import follow, plausible
-from doctor.formats.torch_globals import ALLOWED
+from doctor.formats.torch_globals import harmless
 from doctor.formats.zips import ZipDirectory, ZipEntry, ZipFileError, checksum, directory, member
 
 MOST_UNPACKED = 256 << 20
@@ -199,7 +199,7 @@ def _hidden(window: Window, begin: int, count: int, file: str, place: str, found
     starts = [0, *[m.start() for m in re.finditer(rb"\x80[\x02-\x05][c}(\]\x8c\x95X]", content)][:50]]
     for start in starts:
         walk = follow(content, start, limit=100_000)
-        if walk.calls and any(plausible(use.path) and use.path not in ALLOWED for use in walk.names):
+        if walk.calls and any(plausible(use.path) and not harmless(use.path) for use in walk.names):
             where = f"{place + ': ' if place else ''}unlisted bytes at {begin + start}"
             scan(content[start : walk.end], file, where, found)
             return
