@@ -94,7 +94,15 @@ def _judge(stream: PickleStream, allowed: frozenset[str], manifest: PickleManife
     location = Location(path=stream.file, tensor=stream.place or None)
     measured = {"names": Measure(value=len(outside), threshold=0), "opcodes": Measure(value=stream.opcodes)}
     if reasons:
-        return Finding(message="; ".join(reasons), location=location, measured=measured, remedy=_CURE)
+        # Up to where it was cut off it names nothing but what weights-only loading takes: damaged (FIL001), not unsafe.
+        harmless = stream.cut and not outside and not stream.tricks
+        return Finding(
+            message="; ".join(reasons),
+            severity=Severity.INFO if harmless else None,
+            location=location,
+            measured=measured,
+            remedy=_CURE,
+        )
     plain = manifest.plain(stream)
     if plain or (stream.refused and not stream.scripted):
         listed = ", ".join([use.path for use in plain[:4]] or stream.refused[:4])

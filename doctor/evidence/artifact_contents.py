@@ -69,7 +69,7 @@ class PickleStream:
 
     `place` is the member that holds it, or its offset. `refused` are opcodes that weights-only loading does not know;
     `tricks` are uses that it refuses (a call of what is no name, a state set on a class, a strange persistent id).
-    `scripted`: read by TorchScript's own reader, which makes only what the archive's code declares.
+    `cut`: only its end is missing. `scripted`: read by TorchScript's own reader, which makes only what the archive's code declares.
     """
 
     file: str
@@ -80,6 +80,7 @@ class PickleStream:
     tricks: tuple[str, ...] = ()
     fault: str | None = None
     scripted: bool = False
+    cut: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from doctor.evidence.artifact_contents import CodeReference, Problem
 from doctor.formats.files import Memory, Window
 from doctor.formats.found import Found
 from doctor.formats.pickle_machine import Walk
-from doctor.formats.pickle_scan import HEAD, PICKLE_NAMES, glance, looks_pickled, scan
+from doctor.formats.pickle_scan import HEAD, PICKLE_NAMES, ends_early, glance, looks_pickled, scan
+from doctor.formats.pickles import follow, plausible
+from doctor.formats.torch_globals import harmless
 from doctor.formats.zips import ZipDirectory, ZipEntry, ZipFileError, checksum, directory, member
 
 MOST_UNPACKED = 256 << 20
@@ -150,7 +152,10 @@ def _member(
     content = member(window, entry, MOST_UNPACKED)
     if len(content) < entry.size:
         wrong(f"a pickle of {entry.size} bytes is larger than is read here, or cut off", entry.name)
-    return scan(content, archive.file, place, found, scripted=scripted)
+    walks = scan(content, archive.file, place, found, scripted=scripted)
+    if walks and ends_early(walks[-1]):
+        wrong(f"its pickle is cut off: {walks[-1].fault}", entry.name, "truncated-file")
+    return walks
 
 
 def _inside(window: Window, entry: ZipEntry) -> Window | None:
@@ -193,8 +198,10 @@ def _hidden(window: Window, begin: int, count: int, file: str, place: str, found
     content = window.read(begin, min(count, 4 << 20))
     starts = [0, *[m.start() for m in re.finditer(rb"\x80[\x02-\x05][c}(\]\x8c\x95X]", content)][:50]]
     for start in starts:
-        if glance(content[start : start + HEAD], found, file):
-            scan(content[start:], file, f"{place + ': ' if place else ''}unlisted bytes at {begin + start}", found)
+        walk = follow(content, start, limit=100_000)
+        if walk.calls and any(plausible(use.path) and not harmless(use.path) for use in walk.names):
+            where = f"{place + ': ' if place else ''}unlisted bytes at {begin + start}"
+            scan(content[start : walk.end], file, where, found)
             return
 
 

@@ -91,7 +91,7 @@ def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-    raise MessageError(f"a number at byte {at} does not end")
+    raise MessageError(f"a number at byte {at} {'is cut off' if at >= end else 'does not end'}")
 
 
 def is_model(path: Path) -> bool:
@@ -99,7 +99,6 @@ def is_model(path: Path) -> bool:
     kinds = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
     with path.open("rb") as stream:
         head = stream.read(1 << 16)
-    size = path.stat().st_size
     at, seen = 0, set()
     try:
         while at < len(head):
@@ -115,11 +114,9 @@ def is_model(path: Path) -> bool:
                 if number == 7:
                     return 1 in seen or len(seen) > 1
                 at += value
-                if at > size:
-                    return False
     except MessageError:
-        return False
-    return 1 in seen and (7 in seen or at > len(head))
+        return 1 in seen and at >= len(head) - 10  # cut off within a number
+    return 1 in seen and (7 in seen or at >= len(head))
 
 
 def read(path: Path, name: str, found: Found) -> None:
@@ -175,6 +172,8 @@ class _Model:
                 self.graph(value, end, 0)
         if graph is None:
             raise MessageError("there is no graph; the file was cut off")
+        if not self.facts["opsets"]:
+            raise MessageError("no set of operators is named; the file was cut off")
 
     def finish(self) -> None:
         """Custom operators that no function of the model defines; facts."""

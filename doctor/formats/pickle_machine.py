@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 UNKNOWN = object()
+CUT = "the bytes of the stream"  # how the fault of a stream ends that was cut off
 
 
 class PickleFault(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from doctor.evidence.artifact_contents import NameUse, PickleStream
 from doctor.formats.found import Found
-from doctor.formats.pickle_machine import Walk
+from doctor.formats.pickle_machine import CUT, Walk
 from doctor.formats.pickles import begins_as_pickle, follow, plausible
 
 PICKLE_NAMES = (".pkl", ".pickle", ".debug_pkl", ".joblib", ".dill", ".p")
@@ -53,6 +53,11 @@ def looks_pickled(head: bytes) -> bool:
     return (head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5) or begins_as_pickle(head)
 
 
+def ends_early(walk: Walk) -> bool:
+    """Whether the stream could be followed up to where its bytes end."""
+    return walk.fault is not None and CUT in walk.fault
+
+
 def suspicious(walk: Walk) -> bool:
     """Whether the stream asks for a name outside PyTorch's allow-list."""
     from doctor.formats.torch_globals import ALLOWED
@@ -74,4 +79,6 @@ def _record(walk: Walk, file: str, place: str, scripted: bool) -> PickleStream:
 
         names = tuple(sorted(names, key=lambda use: use.path in ALLOWED)[:_MOST_NAMES])
     refused = tuple(f"{name} (byte {position})" for name, position in walk.refused.items())
-    return PickleStream(file, place, walk.opcodes, names, refused, tuple(walk.tricks), walk.fault, scripted)
+    return PickleStream(
+        file, place, walk.opcodes, names, refused, tuple(walk.tricks), walk.fault, scripted, ends_early(walk)
+    )

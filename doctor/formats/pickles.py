@@ -11,7 +11,7 @@ import pickletools
 import struct
 from typing import Any
 
-from doctor.formats.pickle_machine import UNKNOWN, Machine, PickleFault, Walk
+from doctor.formats.pickle_machine import CUT, UNKNOWN, Machine, PickleFault, Walk
 from doctor.formats.pickle_opcodes import CONSTANTS, HANDLERS, PUSHED
 
 MAX_OPCODES = 5_000_000
@@ -89,7 +89,7 @@ class _Reader(Machine):
         data, walk = self.data, self.walk
         while walk.opcodes < limit:
             if self.at >= len(data):
-                raise PickleFault(f"it ends without STOP after the {len(data)} bytes of the stream")
+                raise PickleFault(f"it ends at {len(data)} without STOP, after {CUT}")
             code, position = data[self.at], self.at
             self.at += 1
             name = _NAMES.get(code)
@@ -131,7 +131,7 @@ class _Reader(Machine):
 
     def _take(self, count: int, position: int) -> bytes:
         if count > len(self.data) - self.at:
-            raise PickleFault(f"the opcode at byte {position} needs {count} bytes beyond the bytes of the stream")
+            raise PickleFault(f"the opcode at byte {position} needs {count} bytes beyond {CUT}")
         taken = self.data[self.at : self.at + count]
         self.at += count
         return taken
@@ -139,7 +139,7 @@ class _Reader(Machine):
     def _line(self, position: int) -> bytes:
         end = self.data.find(b"\n", self.at)
         if end < 0:
-            raise PickleFault(f"the line of the opcode at byte {position} does not end within the bytes of the stream")
+            raise PickleFault(f"the line of the opcode at byte {position} does not end within {CUT}")
         line = self.data[self.at : end]
         self.at = end + 1
         return line

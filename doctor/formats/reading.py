@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from doctor.evidence.artifact_contents import Problem
-from doctor.evidence.artifact_source import ArtifactSource
+from doctor.evidence.artifact_source import ArtifactFile, ArtifactSource
 from doctor.formats import folders, onnx, safetensors, sniffing, torch_archive
 from doctor.formats.files import Window
 from doctor.formats.found import Found
@@ -35,6 +35,12 @@ _READERS: dict[str, Callable[[Path, str, Found], None]] = {
 }
 
 
+def _mismatch(path: Path, file: ArtifactFile) -> Problem:
+    what = sniffing.told(path) if file.format == "unknown" else f"of the format {file.format}"
+    label = "truncated-file" if file.size == 0 else "corrupt-file"
+    return Problem(label, f"it is called {path.name}, and its content is {what}", file.path)
+
+
 def read(source: ArtifactSource) -> Found:
     """Read all files; what cannot be read is a problem of the file, never an error of ours."""
     found = Found()
@@ -42,10 +48,9 @@ def read(source: ArtifactSource) -> Found:
     for index, file in enumerate(source.files):
         path = root / file.path
         expected = sniffing.expected(path, alone=source.format not in ("huggingface", "sharded") and index == 0)
-        if expected and file.format not in expected:
-            what = sniffing.told(path) if file.format == "unknown" else f"of the format {file.format}"
-            label = "truncated-file" if file.size == 0 else "corrupt-file"
-            found.problems.append(Problem(label, f"it is called {path.name}, and its content is {what}", file.path))
+        mismatch = bool(expected) and file.format not in expected
+        if mismatch and file.format != "zip":
+            found.problems.append(_mismatch(path, file))
         reader = _READERS.get(file.format if file.format != "unknown" or not expected else expected[0])
         if reader is not None and file.size:
             try:
@@ -57,6 +62,8 @@ def read(source: ArtifactSource) -> Found:
                 where = f"{type(failure).__name__}: {str(failure)[:100]}, {Path(at.filename).name}:{at.lineno}"
                 words = f"our reader of {file.format} failed ({where}); please report"
                 found.problems.append(Problem("corrupt-file", words, file.path))
+        if mismatch and file.format == "zip" and not any(one.file == file.path for one in found.problems):
+            found.problems.append(_mismatch(path, file))  # it opens, and holds nothing of PyTorch's
     if isinstance(folders.json_file(root / "adapter_config.json"), dict):
         found.facts["adapter_config"] = True
     if source.format in ("huggingface", "sharded"):

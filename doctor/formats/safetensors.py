@@ -85,7 +85,8 @@ def read(path: Path, name: str, found: Found) -> None:
                 storage=f"{name}@{begin}:{tensor}",
             )
         )
-    _cover(sorted(spans), available, wrong)
+    cut = any(problem.file == name and problem.label == "truncated-file" for problem in found.problems)
+    _cover(sorted(spans), available if not cut else 0, wrong)
     with path.open("rb") as stream:
         if ends_as_zip(stream):
             wrong("it is a zip archive, too: other loaders would read something else")

@@ -58,7 +58,8 @@ def sniff(path: Path) -> str:
             return "unknown"
         if head.startswith(_TORCH_LEGACY):
             return "torch-legacy"
-        if len(head) > 8 and int.from_bytes(head[:8], "little") <= size and head[8:9] == b"{":
+        length = int.from_bytes(head[:8], "little")
+        if head[8:9] == b"{" and (length <= size or (length < 1 << 40 and head[9:10] in b'"')):
             return "safetensors"
         if head.startswith(b"PK") or (head[:1] != b"\x80" and ends_as_zip(stream)):
             return _archive(path)

@@ -10,7 +10,7 @@ from doctor.evidence.artifact_contents import CodeReference, Problem, TensorEntr
 from doctor.formats.archives import MOST_UNPACKED, Archive, escapes, look_through, verify
 from doctor.formats.files import Window
 from doctor.formats.found import Found
-from doctor.formats.pickle_scan import HEAD, looks_pickled, scan
+from doctor.formats.pickle_scan import HEAD, ends_early, looks_pickled, scan
 from doctor.formats.torch_values import ITEM_SIZES, Named, StoredTensor, values
 
 _LEGACY_HEADS = 4  # magic number, protocol, system, object; the list of storage keys follows
@@ -151,6 +151,8 @@ def read_pickle(path: Path, name: str, found: Found) -> None:
         else:
             content = window.read(0, window.size)
     walks = scan(content, name, "", found)
+    if walks and ends_early(walks[-1]):
+        found.problems.append(Problem("truncated-file", f"the pickle is cut off: {walks[-1].fault}", name))
     if walks and walks[0].fault is None:
         named = values(walks[0].value)
         for one in named.tensors:
@@ -176,8 +178,7 @@ def read_legacy(path: Path, name: str, found: Found) -> None:
             size *= 8
         scan(content[:at], name, "", found)
         if walks[-1].fault:
-            ends_early = "bytes of the stream" in walks[-1].fault
-            label = "truncated-file" if ends_early else "corrupt-file"
+            label = "truncated-file" if ends_early(walks[-1]) else "corrupt-file"
             found.problems.append(Problem(label, f"pickle {len(walks)} of 5: {walks[-1].fault}", name))
             return
         named, keys = values(walks[3].value), walks[4].value

@@ -85,3 +85,8 @@ ALLOWED = _flat(_ALLOWED)
 KNOWN = _flat(_KNOWN)
 MODULES = _flat(_MODULES)
 SCRIPTED = _flat(_SCRIPTED)
+
+
+def harmless(path: str) -> bool:
+    """Whether a name makes a tensor, a plain object, a layer of torch.nn, or what TorchScript's reader makes itself."""
+    return path in ALLOWED or path in KNOWN or path in MODULES or path in SCRIPTED or path.startswith("__torch__.")

@@ -83,7 +83,8 @@ def directory(window: Window) -> ZipDirectory:
         start = int.from_bytes(tail[at - 12 : at - 4], "little")
         record = window.read(start, 56) if 0 <= start <= size - 56 else b""
         if record[:4] != b"PK\x06\x06":
-            raise ZipFileError("the zip64 end record is not where it is said to be")
+            cut = "" if exact else ": the file was cut off"
+            raise ZipFileError(f"the zip64 end record is not where it is said to be{cut}")
         wide = struct.unpack("<3Q", record[32:56])
         limits = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
         if any(
