@@ -15,6 +15,7 @@ _LAGS = (-1, 0, 1, 2, 3)
 _MOST_CALLS = 6
 _MOST_ELEMENTS = 200_000
 _NO_INPUTS = ("label", "target", "mask", "position", "type", "length")
+_DECODED = ("target", "label")
 _SHORT_NO_INPUTS = ("y", "yb", "tgt_y", "trg_y")
 
 
@@ -24,6 +25,7 @@ class TokenWatch(Watch):
     def install(self) -> None:
         """In front of the losses over classes."""
         self._ids: list[torch.Tensor] = []
+        self._decoded: list[torch.Tensor] = []
         self._masks: list[torch.Tensor] = []
         self._module: nn.Module | None = None
         self._output: torch.Tensor | None = None
@@ -35,6 +37,7 @@ class TokenWatch(Watch):
     def before_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember the token ids that the model is called with."""
         self._ids, self._masks, self._output, self._module = [], [], None, module
+        self._decoded = []
         if not module.training or self._entries > 4 * _MOST_CALLS:
             return
         for name, value in _named(module, args, kwargs):
@@ -44,6 +47,8 @@ class TokenWatch(Watch):
                 self._masks.append(value.detach())
             elif _is_read(name, value):
                 self._ids.append(value.detach())
+            elif _is_decoded(name, value):
+                self._decoded.append(value.detach())
         self._entries += bool(self._ids)
 
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -66,7 +71,10 @@ class TokenWatch(Watch):
         record = self._places.get(tuple(line or ()))
         if record is not None and record["calls"] >= _MOST_CALLS:
             return
-        fitting = [found for ids in self._ids for found in _alignments(ids, target.detach())]
+        # A model that is given targets and leaves the loss to its caller reads them: a decoder under teacher forcing.
+        outside = all(isinstance(module, nn.modules.loss._Loss) for module in self.recorder.stack)
+        read = [*self._ids, *self._decoded] if outside else self._ids
+        fitting = [found for ids in read for found in _alignments(ids, target.detach())]
         if not fitting:
             return
         ignored = int(known.get("ignore_index", -100))
@@ -201,6 +209,12 @@ def _is_read(name: str, value: torch.Tensor) -> bool:
     if value.is_floating_point() or value.dtype == torch.bool or min(value.shape) < 2:
         return False
     return not any(word in name for word in _NO_INPUTS) and name not in _SHORT_NO_INPUTS
+
+
+def _is_decoded(name: str, value: torch.Tensor) -> bool:
+    """Whether an argument may hold what a decoder reads under teacher forcing."""
+    whole = not value.is_floating_point() and value.dtype != torch.bool and min(value.shape) >= 2
+    return whole and any(word in name for word in _DECODED)
 
 
 def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Any]]:
