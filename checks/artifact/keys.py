@@ -21,7 +21,12 @@ _TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float8_e4m3fn": 0.1, "float8_e
 
 
 def _names(contents: ArtifactContents) -> dict[str, TensorEntry]:
-    return {tensor.name: tensor for tensor in contents.weights if not tensor.name.startswith("constants.")}
+    graphs = contents.facts.get("onnx", {}).keys() | set(contents.facts.get("external", ()))
+    return {
+        tensor.name: tensor
+        for tensor in contents.weights
+        if not tensor.name.startswith("constants.") and tensor.file not in graphs
+    }
 
 
 def _comparable(source: ArtifactSource, names: dict[str, TensorEntry]) -> bool:

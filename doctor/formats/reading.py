@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from doctor.evidence.artifact_contents import Problem
@@ -35,6 +37,10 @@ _READERS: dict[str, Callable[[Path, str, Found], None]] = {
 }
 
 
+# What a trainer leaves beside the weights of a folder.
+_TRAINING = re.compile(r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)")
+
+
 def _mismatch(path: Path, file: ArtifactFile) -> Problem:
     what = sniffing.told(path) if file.format == "unknown" else f"of the format {file.format}"
     label = "truncated-file" if file.size == 0 else "corrupt-file"
@@ -62,6 +68,10 @@ def read(source: ArtifactSource) -> Found:
                 where = f"{type(failure).__name__}: {str(failure)[:100]}, {Path(at.filename).name}:{at.lineno}"
                 words = f"our reader of {file.format} failed ({where}); please report"
                 found.problems.append(Problem("corrupt-file", words, file.path))
+        if _TRAINING.match(path.name) and index:
+            found.tensors = [
+                replace(tensor, role="other") if tensor.file == file.path else tensor for tensor in found.tensors
+            ]
         if mismatch and file.format == "zip" and not any(one.file == file.path for one in found.problems):
             found.problems.append(_mismatch(path, file))  # it opens, and holds nothing of PyTorch's
     if isinstance(folders.json_file(root / "adapter_config.json"), dict):

@@ -172,6 +172,8 @@ def values(root: Any, scripted: bool = False) -> Values:
     if items is None or _is_module(root, scripted):
         tensors = list(_walk(root, "", True, modules, scripted))
         return Values(tuple(tensors), "", modules, ())
+    if "state" in items and "param_groups" in items:  # an optimizer's own file
+        return Values(tuple(_walk(root, "", False, None, scripted)), "", modules, ())
     direct = [key for key, value in items.items() if stored_tensor(value) is not None and isinstance(key, str)]
     container = "" if direct else _container(items, scripted)
     found: list[Named] = []

