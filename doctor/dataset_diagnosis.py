@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from doctor import config, probes, registry
 from doctor.config import Settings
-from doctor.errors import DoctorError
+from doctor.errors import DoctorError, Unavailable
+from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
+from doctor.findings import Finding, Severity
 from doctor.progress import Progress, SilentProgress
 from doctor.ranking import ranked
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
@@ -69,9 +71,12 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     probes.load()
     looks = tuple(look for rule in rules for look in rule.looks_at((DataSource,)) if _on_data(look))
     samples = source.samples.read(progress).samples if source.samples is not None else None
-    progress.start(f"examining {name}", None)
-    found = probes.gather([source], {need.kind for look in looks for need in look.needs})
+    if source.tabular and looks:
+        progress.start(f"reading {name}", None)
+        source.tables.rows  # noqa: B018  what cannot be read ends the diagnosis here, with one clear line
+    found = _gathered(source, {need.kind for look in looks for need in look.needs}, name, progress)
     findings, skipped = registry.run(looks, found, settings.rules)
+    findings, trials = _tried(source, findings, found, progress) if settings.confirm else (findings, 0)
     progress.finish()
     if not looks or len({look.code for look in looks}) == len({skip.rule for skip in skipped}):
         reasons = "; ".join(sorted({skip.reason for skip in skipped})) or "no rule that is selected concerns data"
@@ -86,13 +91,49 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     notes = source.tables.notes if source.tabular else samples.notes if samples is not None else ()
     return Report(
         subject=SubjectSummary(kind="dataset", target=name, outcome="examined", seconds=seconds, rows=rows),
-        summary=summarise(order, unlooked, fine, seconds, 0),
+        summary=summarise(order, unlooked, fine, seconds, trials),
         findings=order,
         evidence={"dataset": {"kind": source.kind, "target": source.target, **about}},
         skipped=unlooked,
         fine=fine,
         notes=(*registry.warnings, *source.notes, *notes),
     )
+
+
+def _gathered(source: DataSource, wanted: set[type[Evidence]], name: str, progress: Progress) -> probes.Found:
+    """Each kind of evidence in turn, so that the bar moves with the scans."""
+    found: dict[type[Evidence], Evidence | Unavailable] = {DataSource: source}
+    progress.start(f"examining {name}", len(wanted))
+    for done, kind in enumerate(sorted(wanted, key=lambda kind: kind.__name__)):
+        have = [record for record in found.values() if isinstance(record, Evidence)]
+        found |= probes.gather(have, [kind])
+        progress.advance(done + 1)
+    return found
+
+
+def _tried(
+    source: DataSource, findings: list[Finding], found: probes.Found, progress: Progress
+) -> tuple[list[Finding], int]:
+    """The findings with what a reference model shows of them, and how many were tried."""
+    if not source.tabular or not any(finding.level is not Severity.INFO for finding in findings):
+        return findings, 0
+    from doctor.evidence.reference_scores import ReferenceScores
+    from doctor.evidence.table_sample import TableSample
+    from doctor.trials.table_trials import TRIED, judged
+
+    if not any(finding.rule in TRIED for finding in findings):
+        return findings, 0
+    have = [record for record in found.values() if isinstance(record, Evidence)]
+    more = probes.gather(have, [TableSample, ReferenceScores])
+    sample, scores = more[TableSample], more[ReferenceScores]
+    if not isinstance(sample, TableSample) or not isinstance(scores, ReferenceScores):
+        return findings, 0
+    progress.start("trying the findings on a reference model", len(findings))
+    tried = []
+    for done, finding in enumerate(findings):
+        tried.append(judged(finding, sample, scores))
+        progress.advance(done + 1)
+    return tried, sum(finding.effect is not None for finding in tried)
 
 
 def _on_data(rule: Rule) -> bool:

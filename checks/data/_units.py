@@ -27,6 +27,8 @@ def unit_of(scale: float, offset: float, deviation: float) -> str:
         return "Celsius and Fahrenheit"
     if abs(scale * 1.8 - 1) < TOLERANCE and abs(offset + 17.78) < 1.5:
         return "Fahrenheit and Celsius"
+    if abs(scale - 1) < 1e-9 and abs(abs(offset) - 273.15) < 1e-6:
+        return "Celsius and Kelvin"
     if abs(offset) > 0.25 * abs(scale) * max(deviation, 1e-12):
         return ""
     factor = factor_of(abs(scale))

@@ -183,10 +183,14 @@ def unit_mix(facts: ColumnFacts, limits: UnitLimits) -> Iterator[Finding]:
     ## References
     NIST, "Guide for the Use of the International System of Units", appendix B (2008), for the factors.
     """
+    told: set[str] = set()
     for heaps in facts.units:
         units = unit_of(heaps.units[0], heaps.units[1], heaps.deviation)
         if not units or heaps.separation < limits.separation or heaps.foretold > limits.foretold:
             continue
+        if heaps.column in told:
+            continue
+        told.add(heaps.column)
         yield Finding(
             message=f"{heaps.rows.count:,} values of {heaps.column} look like another unit ({units}): they lie about "
             f"{heaps.centres[1]:.4g}, the others about {heaps.centres[0]:.4g}, in one shape",

@@ -18,6 +18,7 @@ class TableMissingLimits(Limits):
 
     null_share: float = 0.05  # of a feature's values in a split
     changed: float = 0.05  # difference of that share between training and another split
+    optional: float = 0.5  # share from which a column is one that most rows have no value for, in every split
     z: float = 6.0  # of that difference, over its standard error
 
 
@@ -52,7 +53,9 @@ def _weight(
             error = math.sqrt(pooled * (1 - pooled) * (1 / split.rows + 1 / other.rows))
             if (split.null_share - other.null_share) > limits.z * error:
                 return Severity.ERROR, f", but {other.null_share:.1%} in {other.split}"
-    return (Severity.INFO if column.column.kind == "text" and not column.counts else Severity.WARNING), ""
+    optional = all(other.null_share >= limits.optional for other in column.splits if other.rows)
+    free = column.column.kind == "text" and not column.counts
+    return (Severity.INFO if optional or free else Severity.WARNING), ""
 
 
 def _nulls(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from doctor.evidence.reference_scores import Pairing, ReferenceScores
@@ -23,7 +24,7 @@ class LabelNoiseLimits(Limits):
     """Thresholds of DAT013 on tables."""
 
     steady: float = 0.012  # contradicted labels among the rows of which the model is surest
-    by_overlap: float = 0.01  # probability of so steady a share where classes overlap
+    by_overlap: float = 0.03  # probability of so steady a share where classes overlap
     most: float = 0.3
     min_rows: int = 12
     z: float = 3.0  # against an evaluation split whose labels hold
@@ -33,7 +34,7 @@ class PairingLimits(Limits):
     """Thresholds of DAT012 on tables."""
 
     min_rows: int = 300
-    holds: float = 0.15  # score at which pairs belong together
+    holds: float = 0.25  # signal at which pairs belong together
 
 
 @look("DAT011")
@@ -61,6 +62,8 @@ def target_leak(scores: ReferenceScores, profile: TableProfile, limits: TargetLe
 def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Finding]:
     """Features tell nothing of the targets beside which they stand."""
     held = [pairing.split for pairing in scores.pairings if pairing.score >= limits.holds]
+    nowhere = all(p.permuted is not None and p.score <= _by_chance(p, 0.0) for p in scores.pairings)
+    best = max((pairing.score for pairing in scores.pairings), default=0.0)
     for pairing in scores.pairings:
         if pairing.block is not None:
             first, last, inside, outside = pairing.block
@@ -79,14 +82,20 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
                 f"scores {pairing.score:.2f}, with the targets moved by {pairing.shift} it scores {pairing.shifted:.2f}",
                 {"score": Measure(value=pairing.score), "score_shifted": Measure(value=pairing.shifted)},
             )  # fmt: skip
-        elif pairing.score <= max(1.5 * pairing.permuted, 0.03):
+        elif pairing.score <= _by_chance(pairing, best if held else 0.0) and (held or nowhere):
             others = f", while in {' and '.join(held)} the pairs hold" if held else ""
             yield _pairs(
                 Severity.ERROR if held else Severity.WARNING, pairing,
-                f"features of {pairing.split} tell nothing of its targets: the reference model scores {pairing.score:.2f} "
+                f"features of {pairing.split} tell nothing of its targets: the reference model's signal is {pairing.score:.2f} "
                 f"out of fold, and {pairing.permuted:.2f} with permuted targets{others}",
                 {"score": Measure(value=pairing.score, threshold=pairing.permuted)},
             )  # fmt: skip
+
+
+def _by_chance(pairing: Pairing, elsewhere: float) -> float:
+    """The score up to which pairs tell nothing; more is allowed where the same features tell much in another split."""
+    chance = max(1.3 * (pairing.permuted or 0.0), 1.5 / math.sqrt(pairing.rows))
+    return max(chance, min(0.25 * elsewhere, 4.5 / math.sqrt(pairing.rows)))
 
 
 def _pairs(severity: Severity, pairing: Pairing, message: str, measured: dict[str, Measure]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
 from doctor.evidence.table_profile import TableProfile
 from doctor.evidence.table_rows import Rows, rows_where
-from doctor.evidence.table_sample import Array, TableSample
+from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.probes import probe
 from doctor.tables.columns import TEXT
 from doctor.tables.dialect import literal, settled
@@ -102,32 +103,52 @@ def _twins(source: DataSource, profile: TableProfile) -> list[tuple[str, str]]:
 
 def _units(source: DataSource, profile: TableProfile, sample: TableSample) -> list[TwoUnits]:
     tables = source.tables
-    candidates = {}
+    candidates: dict[str, tuple[SplitSample, list[_Heaps]]] = {}
     for name in (*sample.features, *([sample.target] if sample.target and not sample.classifies else [])):
-        if sample.kinds[name] == "number":
-            values = np.concatenate([split.values[name] for split in sample.splits])
+        if sample.kinds[name] != "number":
+            continue
+        for split in sample.splits:  # within a split: between two of them it is a matter of preparation
+            values = split.values[name]
             heaps = _two_heaps(values[np.isfinite(values)])
-            if heaps is not None:
-                candidates[name] = heaps
+            if heaps:
+                candidates[name] = (split, heaps)
+                break
     found = []
-    for name, (threshold, small_above, units, separation, remainder, centres, deviation) in candidates.items():
+    for name, (split, several) in candidates.items():
         column = tables.named(name)
         assert column is not None
-        condition = f"{settled(column)} {'>' if small_above else '<='} {threshold!r}"
-        (count,) = tables.ask([f"count(*) FILTER (WHERE {condition})"])
-        rows = rows_where(tables, condition, int(count), value=column.key)
-        foretold = _foretold(sample, name, threshold, frozenset(candidates))
-        found.append(TwoUnits(name, units, deviation, threshold, rows, separation, remainder, centres, foretold))
+        for heap in several:
+            condition = f"{settled(column)} {'>' if heap.small_above else '<='} {heap.threshold!r}"
+            condition += f" AND split_no = {tables.splits.index(split.name)}"
+            (count,) = tables.ask([f"count(*) FILTER (WHERE {condition})"])
+            rows = rows_where(tables, condition, int(count), value=column.key)
+            foretold = _foretold(sample, split, name, heap.threshold, frozenset(candidates))
+            found.append(
+                TwoUnits(name, heap.units, heap.deviation, heap.threshold, rows, heap.separation, heap.remainder,
+                         heap.centres, foretold)
+            )  # fmt: skip
     return found
 
 
-def _foretold(sample: TableSample, name: str, threshold: float, besides: frozenset[str]) -> float:
+@dataclass(frozen=True)
+class _Heaps:
+    """Two heaps of one shape: the cut between, whether the smaller lies above it, and the map from the larger to it."""
+
+    threshold: float
+    small_above: bool
+    units: tuple[float, float]
+    separation: float
+    remainder: float
+    centres: tuple[float, float]
+    deviation: float
+
+
+def _foretold(sample: TableSample, split: SplitSample, name: str, threshold: float, besides: frozenset[str]) -> float:
     """Out-of-fold score of a tree that tells the heap from the other numbers (without those in two heaps themselves)."""
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
 
-    split = sample.base
     values = split.values[name]
     known = np.flatnonzero(np.isfinite(values))[:5000]
     which = values[known] > threshold
@@ -143,51 +164,38 @@ def _foretold(sample: TableSample, name: str, threshold: float, besides: frozens
     return float(max(0.0, 2 * roc_auc_score(which, scores) - 1))
 
 
-def _two_heaps(
-    values: Array,
-) -> tuple[float, bool, tuple[float, float], float, float, tuple[float, float], float] | None:
-    """The threshold between two heaps of one shape, which heap is smaller, and the map from the larger to it."""
+# Maps with an offset: Celsius to Fahrenheit and back, Celsius to Kelvin and back.
+_OFFSET_MAPS = ((1.8, 32.0), (1 / 1.8, -32 / 1.8), (1.0, 273.15), (1.0, -273.15))
+
+
+def _two_heaps(values: Array) -> list[_Heaps]:
+    """Each way in which the smaller of two heaps is the larger one in another unit; none for most columns."""
     if len(values) < 100 or len(np.unique(values)) < 30:
-        return None
-    positive = bool((values > 0).all())
-    for logarithmic in (True, False) if positive else (False,):
+        return []
+    found = []
+    for logarithmic in (True, False) if (values > 0).all() else (False,):
         scale = np.sort(np.log(values) if logarithmic else values)
         cut = _valley(scale)
         if cut is None:
             continue
         low, high = scale[scale <= cut], scale[scale > cut]
         small, large = (high, low) if len(high) <= len(low) else (low, high)
-        if len(small) < max(8, 0.003 * len(scale)):
-            continue
         separation = abs(high.mean() - low.mean()) / max(high.std() + low.std(), 1e-12)
-        if separation < 1.8:
+        if len(small) < max(8, 0.003 * len(scale)) or separation < 1.8:
             continue
         shift = float(np.median(small) - np.median(large))
-        if logarithmic:
-            remainder = _ks(small - shift, large)
-            units = (float(np.exp(shift)), 0.0)
-        else:
-            ratio = float(small.std() / max(large.std(), 1e-12))
-            units = (ratio, float(np.median(small) - ratio * np.median(large)))
-            remainder = _ks(small, units[0] * large + units[1])
-        if remainder > 0.12 + 1.0 / np.sqrt(len(small)):
-            continue
-        raw_large = np.exp(large) if logarithmic else large
-        raw_small = np.exp(small) if logarithmic else small
+        raw_large, raw_small = (np.exp(large), np.exp(small)) if logarithmic else (large, small)
         threshold = float(np.exp(cut)) if logarithmic else float(cut)
         centres = (float(np.median(raw_large)), float(np.median(raw_small)))
-        from_known = _known(units, float(raw_large.std()))
-        if from_known:
-            return threshold, small is high, units, float(separation), remainder, centres, float(raw_large.std())
-    return None
-
-
-def _known(units: tuple[float, float], deviation: float) -> bool:
-    """Whether a map may be one of units at all: a factor apart from 1, or Celsius to Fahrenheit to within a tenth."""
-    scale, offset = units
-    if abs(offset) <= 1e-9:
-        return max(scale, 1 / max(scale, 1e-12)) > 1.3
-    return abs(scale / 1.8 - 1) < 0.15 or abs(scale * 1.8 - 1) < 0.15
+        maps = [(float(np.exp(shift)), 0.0)] if logarithmic and abs(shift) > 0.26 else list(_OFFSET_MAPS)
+        for units in maps:
+            expected = raw_large * units[0] + units[1]
+            near = abs(np.median(expected) - centres[1]) <= 0.5 * max(raw_small.std(), 1e-12)
+            remainder = _ks(raw_small, expected)
+            if near and remainder <= 0.12 + 1.0 / np.sqrt(len(small)):
+                deviation = float(raw_large.std())
+                found.append(_Heaps(threshold, small is high, units, float(separation), remainder, centres, deviation))
+    return found
 
 
 def _valley(ordered: Array) -> float | None:
@@ -217,7 +225,9 @@ def _ks(one: Array, two: Array) -> float:
 
 def _garbled(source: DataSource, profile: TableProfile) -> list[Garbled]:
     tables = source.tables
+    garbled = re.compile(MOJIBAKE)
     texts = [c for c in profile.columns if c.column.kind == TEXT]
+    texts = [c for c in texts if not c.counts or any(garbled.search(value) for value in c.counts)]
     conditions = [tables.dialect.matches(c.column.key, MOJIBAKE) for c in texts]
     counts = tables.ask([f"count(*) FILTER (WHERE {condition})" for condition in conditions]) if texts else []
     return [

@@ -74,6 +74,13 @@ def _numbers(tables: Tables, profile: TableProfile) -> list[MissingCode]:
                 break
             codes.append(code)
             low, high, distance = others.minimum, others.maximum, max(distance or 0.0, gap)
+        if (
+            codes
+            and max(codes) <= 0
+            and min(codes) >= -1
+            and _follows(tables, profile, column, f"{key} = {codes[0]!r}")
+        ):
+            continue  # no turns while the engine is off
         if codes:
             condition = f"{key} IN ({', '.join(map(repr, codes))})"
             texts = tuple(f"{code:.10g}" for code in codes)
@@ -199,6 +206,20 @@ def _code(
     total = sum(count for _, count in counts)
     rows = rows_where(tables, condition, total, value=value or column.column.key)
     return MissingCode(column.name, kind, values, counts, rows, low, high, distance)
+
+
+def _follows(tables: Tables, profile: TableProfile, column: ColumnProfiles, condition: str) -> bool:
+    """Whether a condition follows from the value of another column with few."""
+    for other in profile.columns:
+        if 2 <= len(other.counts) <= 20 and other.name != column.name:
+            key = other.column.key
+            groups = tables.engine.rows(
+                f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM data WHERE {key} IS NOT NULL GROUP BY {key}"
+            )
+            shares = [held / count for count, held in groups]
+            if all(share < 0.01 or share > 0.99 for share in shares) and max(shares) > 0.99 and min(shares) < 0.01:
+                return True
+    return False
 
 
 def _explained(tables: Tables, profile: TableProfile) -> list[tuple[str, str]]:

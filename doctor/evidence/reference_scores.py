@@ -6,8 +6,6 @@ Scores run from 0 (no better than without features) to 1: balanced accuracy abov
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from doctor.evidence.data_source import DataSource
 from doctor.evidence.identifiers import Identifiers
 from doctor.evidence.table_rows import Rows
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
+from doctor.evidence.threads import one_thread
 from doctor.probes import probe
 
 if TYPE_CHECKING:
@@ -25,11 +24,12 @@ if TYPE_CHECKING:
 else:
     from doctor.lazy import numpy as np
 
-ROWS = 6_000
+ROWS = 4_000
 ALONE_ROWS = 3_000
 MIN_ROWS = 60
-TREES = 100
-CHANCE = 0.12  # scores below which permuted targets are tried, too
+TREES = 60
+SMALL = 2_500  # rows up to which twice as many trees are grown: their votes are fewer
+CHANCE = 0.25  # signals below which permuted targets are tried, too
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class LabelDoubts:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Whether features and targets of a split belong together. `permuted` is the best score with permuted targets;
+    """Whether features and targets of a split belong together. `score` is the signal out of bag: the mean over classes of
+    2 AUC - 1, or the correlation; 0 is none, whatever the shares of the classes. `permuted` is the best with permuted targets;
     `shift` a displacement of the target by rows under which the score returns (`shifted`); `block` the rows of a stretch
     (first, last, its share of right answers, that of the rest) in which the model fails while it holds elsewhere.
     """
@@ -82,15 +83,6 @@ class ReferenceScores(Evidence):
     def alone(self, column: str) -> float | None:
         """The score of one column."""
         return dict(self.scores).get(column)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small models are faster on one thread than on many."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
 
 
 @probe
@@ -134,7 +126,7 @@ class _Learned:
         self.picked = known
         self.labels = labels[known]
         self.data = sample.matrix(split, names)[known]
-        self.model = forest(sample.classifies, trees)
+        self.model = forest(sample.classifies, 2 * trees if trees == TREES and len(known) <= SMALL else trees)
         self.model.fit(self.data, self.labels)
         self.score = self._score()
 
@@ -149,9 +141,7 @@ class _Learned:
         if self.sample.classifies:
             answers = self.model.classes_[self.probabilities.argmax(axis=1)]
             return _balanced(self.labels, answers)
-        answers = self.model.oob_prediction_
-        variance = float(np.var(self.labels))
-        return max(0.0, 1 - float(np.mean((self.labels - answers) ** 2)) / variance) if variance else 0.0
+        return score_of(self.sample, self.labels, self.model.oob_prediction_)
 
     @property
     def right(self) -> Array:
@@ -168,8 +158,22 @@ def forest(classifies: bool, trees: int = TREES) -> Any:
     """The reference model: it takes missing values as they are, and needs no scaling."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    common: dict[str, Any] = {"n_estimators": trees, "min_samples_leaf": 2, "oob_score": True, "random_state": 0}
+    common: dict[str, Any] = {
+        "n_estimators": trees,
+        "min_samples_leaf": 2,
+        "oob_score": True,
+        "random_state": 0,
+        "n_jobs": 2,
+    }
     return RandomForestClassifier(**common) if classifies else RandomForestRegressor(max_features=0.5, **common)
+
+
+def score_of(sample: TableSample, labels: Array, answers: Array) -> float:
+    """The score of answers: balanced accuracy above chance, or R2; not below 0."""
+    if sample.classifies:
+        return _balanced(labels, answers)
+    variance = float(np.var(labels))
+    return max(0.0, 1 - float(np.mean((labels - answers) ** 2)) / variance) if variance else 0.0
 
 
 def _balanced(labels: Array, answers: Array) -> float:
@@ -200,43 +204,69 @@ def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
         return _balanced(labels, answers)
     model = DecisionTreeRegressor(max_depth=9, min_samples_leaf=3, random_state=0)
     answers = cross_val_predict(model, data, labels, cv=KFold(3, shuffle=True, random_state=0))
-    variance = float(np.var(labels))
-    return max(0.0, 1 - float(np.mean((labels - answers) ** 2)) / variance) if variance else 0.0
+    return score_of(sample, labels, answers)
 
 
 def _pairing(sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
-    learned = learned or _Learned(sample, split, sample.features, trees=60)
-    count = len(learned.picked)
-    if learned.score >= CHANCE:
-        return Pairing(split.name, learned.score, block=_block(learned), rows=count)
+    learned = learned or _Learned(sample, split, sample.features, trees=40)
+    count, signal = len(learned.picked), _signal(learned)
+    if signal >= CHANCE:
+        return Pairing(split.name, signal, block=_block(learned), rows=count)
     labels = sample.labels(split)
     generator = np.random.default_rng(1)
-    permuted = max(_Learned(sample, split, sample.features, generator.permutation(labels), 40).score for _ in range(3))
+    permuted = max(
+        _signal(_Learned(sample, split, sample.features, generator.permutation(labels), 40)) for _ in range(3)
+    )
     shift, best = None, 0.0
     if split.whole and count > 200:
         for places in (1, -1, 2, -2, 3, -3):
-            score = _Learned(sample, split, sample.features, np.roll(labels, places), 40).score
-            if score > best:
-                shift, best = places, score
+            moved = _signal(_Learned(sample, split, sample.features, np.roll(labels, places), 40))
+            if moved > best:
+                shift, best = places, moved
     linear = _linear(learned)
-    clear = best > max(0.2, 3 * max(learned.score, permuted))
-    return Pairing(
-        split.name, max(learned.score, linear), permuted, shift if clear else None, best if clear else 0.0, rows=count
-    )
+    clear = best > max(0.3, 3 * max(signal, permuted))
+    signal = max(signal, linear)
+    return Pairing(split.name, signal, permuted, shift if clear else None, best if clear else 0.0, rows=count)
+
+
+def _signal(learned: _Learned) -> float:
+    """How far the out-of-bag answers follow the targets: 2 AUC - 1 over the classes with 20 rows or more, or correlation."""
+    if learned.sample.classifies:
+        columns = dict(zip(learned.model.classes_, learned.probabilities.T, strict=True))
+        return _above_chance(learned.labels, columns)
+    return max(0.0, _correlation(learned.model.oob_prediction_, learned.labels))
+
+
+def _above_chance(labels: Array, columns: dict[Any, Array]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    found = []
+    for value, scores in columns.items():
+        own = labels == value
+        if min(own.sum(), (~own).sum()) >= 5:
+            found.append((float(own.sum()), 2 * float(roc_auc_score(own, scores)) - 1))
+    total = sum(weight for weight, _ in found)
+    return max(0.0, sum(weight * value for weight, value in found) / total) if total else 0.0
+
+
+def _correlation(one: Array, two: Array) -> float:
+    return float(np.corrcoef(one, two)[0, 1]) if one.std() and two.std() else 0.0
 
 
 def _linear(learned: _Learned) -> float:
-    """The score of a ridge regression on the ranks of numbers, which finds weak straight relations that a forest misses."""
-    from sklearn.linear_model import RidgeClassifier, RidgeCV
+    """The signal of a ridge regression, which finds weak straight relations that a forest misses."""
+    from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import cross_val_predict
 
     data = np.nan_to_num(learned.data, nan=0.0)
     data = (data - data.mean(axis=0)) / np.maximum(data.std(axis=0), 1e-12)
-    if learned.sample.classifies:
-        return _balanced(learned.labels, cross_val_predict(RidgeClassifier(alpha=1.0), data, learned.labels, cv=3))
-    answers = cross_val_predict(RidgeCV(), data, learned.labels, cv=3)
-    variance = float(np.var(learned.labels))
-    return max(0.0, 1 - float(np.mean((learned.labels - answers) ** 2)) / variance) if variance else 0.0
+    if not learned.sample.classifies:
+        return max(0.0, _correlation(cross_val_predict(RidgeCV(), data, learned.labels, cv=3), learned.labels))
+    columns = {
+        value: cross_val_predict(RidgeCV(), data, (learned.labels == value).astype(float), cv=3)
+        for value in np.unique(learned.labels)[:10]
+    }
+    return _above_chance(learned.labels, columns)
 
 
 def _block(learned: _Learned, parts: int = 20) -> tuple[int, int, float, float] | None:

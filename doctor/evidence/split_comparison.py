@@ -10,6 +10,7 @@ from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.table_profile import TableProfile
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
+from doctor.evidence.threads import one_thread
 from doctor.probes import probe
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def split_comparison(sample: TableSample, profile: TableProfile) -> SplitCompari
                 shifts.append(shift)
         untimed = tuple(n for n in sample.features if sample.kinds[n] != "time" and not _timelike(base, n))
         if untimed:
-            aucs.append((other.name, _auc(sample, base, other, untimed)))
+            with one_thread():
+                aucs.append((other.name, _auc(sample, base, other, untimed)))
     absent = tuple((c.name, split) for c in profile.columns for split in c.column.absent)
     return SplitComparison(tuple(shifts), tuple(aucs), absent)
 
@@ -136,7 +138,15 @@ def _ks(one: Array, two: Array) -> tuple[float, float]:
 
 
 def _affine(one: Array, two: Array) -> Affine | None:
-    """The map that takes the quartiles (where these agree, the deviation and the mean) of one to those of the other."""
+    """The map from one to the other: a mere factor or a known change of temperature where it fits, else the one that
+    takes the quartiles (where these agree, the deviation and the mean) of one to those of the other.
+    """
+    moments = (float(one.mean()), float(one.std()), float(two.mean()), float(two.std()))
+    plain = [(float(np.median(two) / np.median(one)), 0.0)] if np.median(one) and one.min() * one.max() > 0 else []
+    for scale, offset in (*plain, (1.8, 32.0), (1 / 1.8, -32 / 1.8)):
+        distance, p_value = _ks(one * scale + offset, two)
+        if distance <= 0.05 or p_value > 0.01:
+            return Affine(scale, offset, distance, *moments)
     low, middle, high = np.quantile(one, (0.25, 0.5, 0.75))
     low2, middle2, high2 = np.quantile(two, (0.25, 0.5, 0.75))
     scale = (
@@ -146,7 +156,6 @@ def _affine(one: Array, two: Array) -> Affine | None:
         return None
     offset = middle2 - scale * middle if high > low else two.mean() - scale * one.mean()
     distance, _ = _ks(one * scale + offset, two)
-    moments = (float(one.mean()), float(one.std()), float(two.mean()), float(two.std()))
     return Affine(float(scale), float(offset), distance, *moments)
 
 
@@ -178,7 +187,7 @@ def _categories(one: Array, two: Array, name: str, split: str, timelike: bool, r
     )  # fmt: skip
 
 
-def _auc(sample: TableSample, base: SplitSample, other: SplitSample, names: tuple[str, ...], rows: int = 4000) -> float:
+def _auc(sample: TableSample, base: SplitSample, other: SplitSample, names: tuple[str, ...], rows: int = 2500) -> float:
     """Area under the curve of a classifier of the split, three folds, the larger split cut to the smaller one."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
@@ -189,7 +198,7 @@ def _auc(sample: TableSample, base: SplitSample, other: SplitSample, names: tupl
     picked = [generator.choice(len(split.rows), count, replace=False) for split in (base, other)]
     data = np.vstack([sample.matrix(split, names)[rows_] for split, rows_ in zip((base, other), picked, strict=True)])
     which = np.repeat((0, 1), count)
-    model = HistGradientBoostingClassifier(max_iter=30, max_depth=4, early_stopping=False, random_state=0)
+    model = HistGradientBoostingClassifier(max_iter=25, max_depth=4, early_stopping=False, random_state=0)
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     scores = cross_val_predict(model, data, which, cv=folds, method="predict_proba")[:, 1]
     return float(roc_auc_score(which, scores))

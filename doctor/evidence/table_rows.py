@@ -53,6 +53,13 @@ class Rows:
             split = self.tables.splits[number]  # type: ignore[union-attr]
             yield split, *self.tables.place(split, row)  # type: ignore[union-attr]
 
+    def numbers(self, split: str) -> frozenset[int]:
+        """The numbers of the rows of one split, in the split."""
+        if self.tables is None or split not in self.tables.splits:
+            return frozenset()
+        number = self.tables.splits.index(split)
+        return frozenset(row for place, row, *_ in self.tables.engine.rows(self._ordered) if place == number)
+
     @property
     def _ordered(self) -> str:
         return f"SELECT * FROM ({self.sql}) AS r ORDER BY split_no, row_no"

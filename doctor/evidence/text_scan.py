@@ -97,6 +97,8 @@ PATTERNS = (
     Pattern("JSON web token", SECRET, r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
     Pattern("password or key", SECRET, r"([Pp]assword|[Pp]asswd|[Aa]pi[_-]?[Kk]ey|[Ss]ecret[_-]?[Kk]ey|[Aa]ccess[_-]?[Tt]oken)[\"']?\s*[:=]\s*[\"']?[A-Za-z0-9+/_=.-]{12,}", long_secret),
 )  # fmt: skip
+# What every pattern needs: an at sign, a long number, or a word or a run of signs as keys have.
+LIKELY = r"@[A-Za-z0-9]|[0-9][0-9 .()-]{6,}[0-9]|\([0-9]{3}\)|[A-Z]{2}[0-9]{2}[ A-Z0-9]{8}|PRIVATE KEY|[A-Za-z0-9_-]{20}|[:=]"
 AT_ONCE = 200_000  # matching rows that are checked one by one
 
 
@@ -150,36 +152,40 @@ def masked(text: str) -> str:
 
 @probe
 def text_scan(source: DataSource, profile: TableProfile) -> TextScan:
-    """One scan for all patterns, and one for each column that matches."""
+    """One scan for what may hold any of it, and the patterns on what is left; of few values, on the values."""
     tables = source.tables
     columns = [c for c in profile.columns if c.column.kind in (TEXT, NESTED) and c.role != "split"]
     if not columns:
         raise Unavailable("no text column")
-    texts = [tables.dialect.text(c.column.key) for c in columns]
-    matching = {
-        (c.name, p.kind): tables.dialect.matches(text, p.expression)
-        for c, text in zip(columns, texts, strict=True) for p in PATTERNS
-    }  # fmt: skip
-    counts = tables.ask([f"count(*) FILTER (WHERE {condition})" for condition in matching.values()], at_once=110)
     found = []
-    for ((name, kind), condition), count in zip(matching.items(), counts, strict=True):
-        if count:
-            pattern = next(p for p in PATTERNS if p.kind == kind)
-            text = texts[[c.name for c in columns].index(name)]
-            hits = _hits(tables, text, condition, pattern)
+    for column in columns:
+        text = tables.dialect.text(column.column.key)
+        if column.counts:
+            held = [p for p in PATTERNS if any(_match(p, value) for value in column.counts)]
+            if not held:
+                continue
+        suspects = f"scan_{column.column.key}"
+        likely = tables.dialect.matches(text, LIKELY)
+        tables.engine.keep(suspects, f"SELECT split_no, row_no, {text} AS v FROM data WHERE {likely}")
+        counts = tables.ask(
+            [f"count(*) FILTER (WHERE {tables.dialect.matches('v', p.expression)})" for p in PATTERNS], of=suspects
+        )
+        for pattern, count in zip(PATTERNS, counts, strict=True):
+            hits = _hits(tables, suspects, pattern) if count else []
             if hits:
-                found.append(Sensitive(name, kind, pattern.group, _Numbered(tables, hits, tables.rows), hits[0][2]))
+                rows = _Numbered(tables, hits, tables.rows)
+                found.append(Sensitive(column.name, pattern.kind, pattern.group, rows, hits[0][2]))
     return TextScan(tuple(found), tuple(c.name for c in columns))
 
 
-def _hits(tables: Tables, text: str, condition: str, pattern: Pattern) -> list[tuple[int, int, str]]:
-    expression = re.compile(pattern.expression)
+def _match(pattern: Pattern, text: str) -> str | None:
+    return next((m[0] for m in re.finditer(pattern.expression, text) if pattern.holds(m[0])), None)
+
+
+def _hits(tables: Tables, suspects: str, pattern: Pattern) -> list[tuple[int, int, str]]:
     rows = tables.engine.rows(
-        f"SELECT split_no, row_no, {text} AS v FROM data WHERE {condition} ORDER BY split_no, row_no LIMIT {AT_ONCE}"
+        f"SELECT split_no, row_no, v FROM {suspects} WHERE {tables.dialect.matches('v', pattern.expression)} "
+        f"ORDER BY split_no, row_no LIMIT {AT_ONCE}"
     )
-    hits = []
-    for number, row, value in rows:
-        match = next((m[0] for m in expression.finditer(value) if pattern.holds(m[0])), None)
-        if match is not None:
-            hits.append((number, row, masked(match)))
-    return hits
+    matches = ((number, row, _match(pattern, value)) for number, row, value in rows)
+    return [(number, row, masked(match)) for number, row, match in matches if match is not None]

@@ -26,7 +26,8 @@ class SparkEngine:
 
     def frame(self, sql: str) -> Any:
         """The answer as a pandas frame."""
-        return self.session.sql(sql).toPandas()
+        found = self.session.sql(sql)
+        return found.toArrow().to_pandas() if hasattr(found, "toArrow") else found.toPandas()
 
     def view(self, name: str, sql: str) -> None:
         """A temporary view."""
