@@ -139,7 +139,7 @@ def near_duplicate_leakage(
 
     ## What it measures
     The distance of every evaluation sample to the nearest training sample: pictures of 16 x 16 pixels without their
-    brightness and contrast (also mirrored), mel spectra without their loudness, MinHash sketches of 5-letter pieces,
+    brightness and contrast (also mirrored, moved, scaled and turned a little), mel spectra without their loudness, MinHash sketches of 5-letter pieces,
     vectors of unit variance. Near are those nearer than a share `chance` of unrelated samples would be, by a Weibull
     distribution fitted to the distances among training samples, and near by an absolute measure as well (pictures: a
     correlation of 0.98; texts: an overlap of 0.6).

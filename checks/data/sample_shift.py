@@ -27,6 +27,8 @@ class SampleShiftLimits(Limits):
     distance: float = 0.5  # Kolmogorov-Smirnov, of some simple quantity
     error_distance: float = 0.65
     errors: float = 3.0  # the distance in its standard errors (a chance of 1e-7), less what many quantities give
+    spoken_distance: float = 0.8  # the same for recordings and texts, whose speakers and sources differ on purpose
+    loudness: float = 0.5  # powers of ten (10 dB) by which a split is louder
     auc: float = 0.85  # of a model that tells the splits apart
 
 
@@ -46,7 +48,8 @@ def drifted_samples(
         darker = samples.kind == "image" and _same_factor(one)
         # Speakers and rooms differ between splits on purpose, and with them loudness and duration.
         level = Severity.ERROR if strong else Severity.WARNING if told else Severity.INFO
-        if samples.kind in ("audio", "text") and far[0].distance < 0.8:
+        quiet = far[0].quantity == "loudness" and abs(far[0].training - far[0].other) < limits.loudness
+        if samples.kind in ("audio", "text") and (far[0].distance < limits.spoken_distance or quiet):
             level = Severity.INFO
         yield Finding(
             severity=level,

@@ -24,7 +24,7 @@ class LabelNoiseLimits(Limits):
     """Thresholds of DAT013 on tables."""
 
     steady: float = 0.012  # contradicted labels among the rows of which the model is surest
-    by_overlap: float = 0.01  # probability of so steady a share where classes overlap
+    by_overlap: float = 0.03  # probability of so steady a share where classes overlap
     most: float = 0.3
     min_rows: int = 12
     z: float = 3.0  # against an evaluation split whose labels hold
@@ -62,6 +62,7 @@ def target_leak(scores: ReferenceScores, profile: TableProfile, limits: TargetLe
 def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Finding]:
     """Features tell nothing of the targets beside which they stand."""
     held = [pairing.split for pairing in scores.pairings if pairing.score >= limits.holds]
+    nowhere = all(p.permuted is not None and p.score <= _by_chance(p, 0.0) for p in scores.pairings)
     best = max((pairing.score for pairing in scores.pairings), default=0.0)
     for pairing in scores.pairings:
         if pairing.block is not None:
@@ -81,7 +82,7 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
                 f"scores {pairing.score:.2f}, with the targets moved by {pairing.shift} it scores {pairing.shifted:.2f}",
                 {"score": Measure(value=pairing.score), "score_shifted": Measure(value=pairing.shifted)},
             )  # fmt: skip
-        elif pairing.score <= _by_chance(pairing, best if held else 0.0):
+        elif pairing.score <= _by_chance(pairing, best if held else 0.0) and (held or nowhere):
             others = f", while in {' and '.join(held)} the pairs hold" if held else ""
             yield _pairs(
                 Severity.ERROR if held else Severity.WARNING, pairing,

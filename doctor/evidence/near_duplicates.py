@@ -21,6 +21,8 @@ else:
     from doctor.lazy import numpy as np
 
 _MOST = 20_000  # training samples that are compared
+_AT_ONCE = 1000  # images that are moved at a time
+_CANDIDATES = 5  # training images that are tried with small movements
 _ANCHORS = 1500  # training samples whose own neighbours say what is usual
 # A distance below which two samples can be the same thing at all, by kind: pictures and spectra of unit length (0.2 is
 # a correlation of 0.98), 1 less the overlap of texts, vectors of unit variance.
@@ -89,28 +91,52 @@ def near_duplicates(
         where, distance = nearest_sketches(texts.sketches[rows], texts.sketches[training])
         _, usual = nearest_sketches(texts.sketches[training[anchors]], texts.sketches[training], anchors)
         return NearDuplicates(rows, _at(training, where), distance, usual, close)
-    vectors, known = _vectors(samples, images, clips, tensors)
+    if images is not None:
+        known = images.std.max(1) > 0.5
+        rows, training = rows[known[rows]], training[known[training]]
+        anchors = anchors[anchors < len(training)]
+        where, distance = _moved(images, rows, training)
+        _, usual = _moved(images, training[anchors], training, anchors)
+        return NearDuplicates(rows, _at(training, where), distance, usual, close)
+    vectors, known = _vectors(samples, clips, tensors)
     rows, training = rows[known[rows]], training[known[training]]
     anchors = anchors[anchors < len(training)]
     where, distance = nearest(vectors[rows], vectors[training])
-    if images is not None:
-        mirrored = vectors[rows].reshape(len(rows), 16, 16, -1)[:, :, ::-1].reshape(len(rows), -1)
-        flipped, other = nearest(mirrored, vectors[training])
-        where, distance = np.where(other < distance, flipped, where), np.minimum(distance, other)
     _, usual = nearest(vectors[training[anchors]], vectors[training], anchors)
     return NearDuplicates(rows, _at(training, where), distance, usual, close)
+
+
+def _moved(images: ImageFiles, rows: Ints, training: Ints, apart: Ints | None = None) -> tuple[Ints, Floats]:
+    """The training image that each comes nearest to by a small movement, scaling or turn, also mirrored, and how near."""
+    from doctor.samples.alignment import aligned_distance, coarse, pictures_of
+    from doctor.samples.neighbours import nearest_few
+
+    known = coarse(pictures_of(images.thumbs[training]))
+    where, distance = np.full(len(rows), -1, np.int64), np.full(len(rows), np.inf, np.float32)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        straight = pictures_of(images.thumbs[rows[part]])
+        places = np.arange(len(straight))
+        for pictures in (straight, straight[:, :, ::-1]):
+            found = nearest_few(coarse(pictures), known, _CANDIDATES, None if apart is None else apart[part])
+            few = found.shape[1]
+            if not few:
+                continue
+            others = pictures_of(images.thumbs[training[found.ravel()]])
+            apart_by = aligned_distance(np.repeat(pictures, few, 0), others).reshape(-1, few)
+            best = apart_by.argmin(1)
+            better = apart_by[places, best] < distance[part]
+            where[part] = np.where(better, found[places, best], where[part])
+            distance[part] = np.minimum(distance[part], apart_by[places, best])
+    return where, distance
 
 
 def _at(training: Ints, where: Ints) -> Ints:
     return np.where(where >= 0, training[where], -1) if len(training) else where
 
 
-def _vectors(
-    samples: Samples, images: ImageFiles | None, clips: AudioClips | None, tensors: TensorSamples | None
-) -> tuple[Floats, np.ndarray]:
+def _vectors(samples: Samples, clips: AudioClips | None, tensors: TensorSamples | None) -> tuple[Floats, np.ndarray]:
     """A row a sample, and which samples have one. Brightness and loudness are taken out; blanks have none."""
-    if images is not None:
-        return _unit(images.thumbs.astype(np.float32))
     if clips is not None:
         return _unit(clips.pictures)
     rows = np.zeros((samples.count, samples.features.shape[1]), np.float32)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 else:
     from doctor.lazy import numpy as np
 
-ROWS = 6_000
+ROWS = 4_000
 ALONE_ROWS = 3_000
 MIN_ROWS = 60
 TREES = 60
+SMALL = 2_500  # rows up to which twice as many trees are grown: their votes are fewer
 CHANCE = 0.25  # signals below which permuted targets are tried, too
 
 
@@ -125,7 +126,7 @@ class _Learned:
         self.picked = known
         self.labels = labels[known]
         self.data = sample.matrix(split, names)[known]
-        self.model = forest(sample.classifies, trees)
+        self.model = forest(sample.classifies, 2 * trees if trees == TREES and len(known) <= SMALL else trees)
         self.model.fit(self.data, self.labels)
         self.score = self._score()
 

@@ -16,6 +16,7 @@ from doctor.tables.typing import blank_list
 from .table_rows import Rows, rows_where
 
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+THINNED = 200_000  # rows from about which quantiles are taken: every second, third ... row of a larger table
 FEW = 5000  # values up to which a column's values are counted one by one
 
 
@@ -24,7 +25,7 @@ Values = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True)
 class Numbers:
-    """Moments and quantiles (at `SHARES`) of a column's finite numbers."""
+    """Moments and quantiles (at `SHARES`; of large tables, of a regular part of the rows) of a column's finite numbers."""
 
     minimum: float
     maximum: float
@@ -173,9 +174,11 @@ def _aggregates(tables: Tables, column: Column) -> list[str]:
     infinite = f"count(*) FILTER (WHERE {dialect.infinite(column.key)})" if column.kind == "float" else "0"
     finite = f"CASE WHEN {dialect.infinite(column.key)} THEN NULL ELSE {value} END" if column.kind == "float" else value
     number = f"CAST({finite} AS DOUBLE)"
+    every = tables.rows // THINNED
+    thinned = f"CASE WHEN row_no % {every} = 0 THEN {number} END" if every > 1 else number
     return [
         f"count({value})", dialect.approximate_distinct(value), infinite, f"min({number})", f"max({number})",
-        f"avg({number})", f"stddev_pop({number})", dialect.quantiles(number, SHARES),
+        f"avg({number})", f"stddev_pop({number})", dialect.quantiles(thinned, SHARES),
         f"count(*) FILTER (WHERE {column.key} = 0)",
     ]  # fmt: skip
 
@@ -192,7 +195,7 @@ def _profile(tables: Tables, column: Column, split: str, answers: list[Any]) -> 
     _, _, infinite, low, high, mean, deviation, quantiles, zeros = answers
     numbers = None
     if low is not None:
-        shares = tuple(float(value) for value in quantiles)
+        shares = tuple(float(value) for value in quantiles or (low, low, mean, mean, mean, high, high))
         numbers = Numbers(float(low), float(high), float(mean), float(deviation), shares, int(zeros))
     return ColumnProfile(split, rows, rows - filled, int(infinite or 0), distinct, numbers, missing=missing)
 

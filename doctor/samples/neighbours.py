@@ -37,6 +37,22 @@ def nearest(queries: Floats, references: Floats, apart: Ints | None = None) -> t
     return where, distance
 
 
+def nearest_few(queries: Floats, references: Floats, few: int, apart: Ints | None = None) -> Ints:
+    """For each query the `few` nearest references, (n, few); fewer where there are fewer."""
+    few = min(few, len(references) - (apart is not None))
+    found = np.zeros((len(queries), max(few, 0)), np.int64)
+    if few < 1:
+        return found
+    norms = np.einsum("ij,ij->i", references, references)
+    for start in range(0, len(queries), _BLOCK):
+        block = queries[start : start + _BLOCK]
+        squared = norms - 2 * block @ references.T
+        if apart is not None:
+            squared[np.arange(len(block)), apart[start : start + _BLOCK]] = np.inf
+        found[start : start + len(block)] = np.argpartition(squared, few - 1, axis=1)[:, :few]
+    return found
+
+
 def nearest_sketches(
     queries: npt.NDArray[np.uint32], references: npt.NDArray[np.uint32], apart: Ints | None = None
 ) -> tuple[Ints, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -67,11 +68,22 @@ def opened(source: DataSource) -> Tables:
         broken=tuple(row for raw in raws for row in raw.broken),
         encodings=tuple(getattr(engine, "encodings", ())),
         total_rows=total,
-        notes=tuple(note for raw in raws for note in raw.notes),
+        notes=(*(note for raw in raws for note in raw.notes), *(_of_sample(total, source.sample) if total else ())),
     )  # fmt: skip
     if not tables.rows:
         raise DoctorError("the data set holds no rows that can be read", "is it a table, with one record a line?")
     return tables
+
+
+def _of_sample(total: int, rows: int | None) -> list[str]:
+    """What a sample can miss, said with the report."""
+    share = (rows or total) / total
+    rare = 1 - 0.05 ** (1 / max(rows or 1, 1))
+    return [
+        f"a sample of about {rows:,} of {total:,} rows was looked at: shares are exact to {0.98 / math.sqrt(rows or 1):.2%} and "
+        f"a fault of {rare:.2g} of the rows or more shows with 95 % confidence; pairs of equal rows show only where both "
+        f"were drawn ({share**2:.2%})"
+    ]
 
 
 def _large(engine: Engine, union: str, columns: int) -> bool:

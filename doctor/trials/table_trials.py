@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from doctor.evidence.reference_scores import MIN_ROWS, ROWS, ReferenceScores, forest, score_of
+from doctor.evidence.reference_scores import MIN_ROWS, ReferenceScores, forest, score_of
 from doctor.evidence.table_rows import Rows
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.evidence.threads import one_thread
 from doctor.findings import Effect, Finding, Severity, Verdict
 
 SEEDS = 2
+ROWS = 3_000
 Z = 2.0  # standard errors from which a difference is taken for real
 
 
@@ -36,7 +37,7 @@ def judged(finding: Finding, sample: TableSample, scores: ReferenceScores) -> Fi
 
 
 def _fitted(sample: TableSample, data: Array, labels: Array, seed: int) -> Any:
-    model = forest(sample.classifies, 60)
+    model = forest(sample.classifies, 40)
     model.set_params(random_state=seed, oob_score=False)
     model.fit(data, labels)
     return model

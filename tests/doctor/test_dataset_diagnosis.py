@@ -113,3 +113,38 @@ def test_an_absent_target_is_answered_with_the_nearest(tmp_path):
     assert 'did you mean "stay"?' in run(tmp_path / "visits.csv", "--target", "stays").stderr
     with pytest.raises(DoctorError, match="did you mean"):
         dataset([str(tmp_path / "visit.csv")])
+
+
+def test_a_sample_says_what_it_can_miss(tmp_path):
+    visits(5000).to_parquet(tmp_path / "visits.parquet")
+    result = run(tmp_path / "visits.parquet", "--sample", 1000, "--select", "DAT001", "--format", "json")
+    report = json.loads(result.stdout)
+    assert 850 < report["evidence"]["dataset"]["rows_examined"] < 1150
+    assert report["evidence"]["dataset"]["rows_total"] == 5000
+    assert "95 % confidence" in " ".join(report["notes"])
+
+
+def test_a_memory_limit_is_kept_or_refused(tmp_path):
+    visits(5000).to_parquet(tmp_path / "visits.parquet")
+    assert run(tmp_path / "visits.parquet", "--memory-limit", "200MB", "--select", "DAT002").exit_code == 0
+    refused = run(tmp_path / "visits.parquet", "--memory-limit", "much", "--select", "DAT002")
+    assert (refused.exit_code, len(refused.stderr.strip().splitlines())) == (2, 1)
+
+
+def test_leaked_rows_are_proven_by_a_reference_model(tmp_path):
+    train, test = visits(800), visits(300, seed=1)
+    pd.concat([test, train[:60]]).to_csv(tmp_path / "test.csv", index=False)
+    train.to_csv(tmp_path / "train.csv", index=False)
+    result = run(tmp_path / "train.csv", tmp_path / "test.csv", "--target", "stay", "--format", "json")
+    (finding,) = [found for found in json.loads(result.stdout)["findings"] if found["rule"] == "DAT003"]
+    assert finding["verdict"] == "confirmed"
+    assert finding["effect"]["control"] > finding["effect"]["treated"]
+    assert [row["row"] for row in finding["rows"]["first"]] == list(range(300, 320))
+
+
+def test_a_script_is_still_a_script(tmp_path):
+    (tmp_path / "train.py").write_text("print(1)")
+    assert not is_data(str(tmp_path / "train.py"))
+    assert not is_data(f"{tmp_path / 'train.py'}:case")
+    assert not is_data(str(tmp_path))
+    assert not is_data("weights.pt")

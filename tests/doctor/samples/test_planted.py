@@ -158,3 +158,33 @@ def test_frames_of_a_fixed_camera_are_no_leak(tmp_path):
                     frame[10:40, left : left + 10] = g.uniform(0, 255, 3)
                 Image.fromarray(np.clip(frame, 0, 255).astype(np.uint8)).save(tmp_path / split / kind / f"{i}.png")
     assert [(f.rule, f.message) for f in loud(diagnose_data(str(tmp_path)))] == []
+
+
+def test_cut_and_turned_copies_are_near_duplicates(tmp_path):
+    from PIL import Image
+
+    images.photos(tmp_path, None, each=(60, 24))
+    made = set()
+    for number, source in enumerate(sorted((tmp_path / "train").rglob("*.*"))[::15]):
+        photo = Image.open(source).convert("RGB")
+        w, h = photo.size
+        copy = photo.rotate(3) if number % 2 else photo.crop((w // 20, h // 20, w - w // 20, h - h // 20))
+        copy.save(tmp_path / "test" / source.parent.name / f"again_{number}.png")
+        made.add(f"test/{source.parent.name}/again_{number}.png")
+    (finding,) = loud(diagnose_data(str(tmp_path), select=("DAT004",)))
+    assert {path for _, path, _ in finding.rows.every} == made
+
+
+def test_handwritten_digits_are_healthy(tmp_path):
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    np.savez(
+        tmp_path / "d.npz",
+        x_train=data.images[:1200],
+        y_train=data.target[:1200],
+        x_test=data.images[1200:],
+        y_test=data.target[1200:],
+    )
+    assert [(f.rule, f.message) for f in loud(diagnose_data(str(tmp_path / "d.npz")))] == []
