@@ -166,7 +166,7 @@ def unit_mix(facts: ColumnFacts, limits: UnitLimits) -> Iterator[Finding]:
     ## What it measures
     The column's values (their logarithms where all are positive) are cut at the valley between two heaps. It fires when
     the heaps have one shape (Kolmogorov-Smirnov), are `separation` times their deviations apart, and one is the other
-    times a factor between units (2.54, 1.609, 0.4536, 100, 1000 ...) to within 3 %, or Celsius against Fahrenheit.
+    times a factor between units (2.54, 1.609, 0.4536, 100, 1000 ...) to within 3 % (2.5 standard errors, where these are more), or Celsius against Fahrenheit.
     ## Why it hurts
     The same quantity has two values; the scale of the column is that of the larger unit, and the rest looks constant.
     ## Example
@@ -185,7 +185,7 @@ def unit_mix(facts: ColumnFacts, limits: UnitLimits) -> Iterator[Finding]:
     """
     told: set[str] = set()
     for heaps in facts.units:
-        units = unit_of(heaps.units[0], heaps.units[1], heaps.deviation)
+        units = unit_of(heaps.units[0], heaps.units[1], heaps.deviation, heaps.error)
         if not units or heaps.separation < limits.separation or heaps.foretold > limits.foretold:
             continue
         if heaps.column in told:

@@ -40,6 +40,7 @@ class TwoUnits:
     separation: float
     remainder: float
     centres: tuple[float, float]
+    error: float = 0.0  # relative standard error of the factor
     foretold: float = 0.0  # how well other columns tell the heaps apart, 0 to 1: a unit does not follow from the rest
 
 
@@ -125,7 +126,7 @@ def _units(source: DataSource, profile: TableProfile, sample: TableSample) -> li
             foretold = _foretold(sample, split, name, heap.threshold, frozenset(candidates))
             found.append(
                 TwoUnits(name, heap.units, heap.deviation, heap.threshold, rows, heap.separation, heap.remainder,
-                         heap.centres, foretold)
+                         heap.centres, heap.error, foretold)
             )  # fmt: skip
     return found
 
@@ -141,6 +142,7 @@ class _Heaps:
     remainder: float
     centres: tuple[float, float]
     deviation: float
+    error: float
 
 
 def _foretold(sample: TableSample, split: SplitSample, name: str, threshold: float, besides: frozenset[str]) -> float:
@@ -194,7 +196,11 @@ def _two_heaps(values: Array) -> list[_Heaps]:
             remainder = _ks(raw_small, expected)
             if near and remainder <= 0.12 + 1.0 / np.sqrt(len(small)):
                 deviation = float(raw_large.std())
-                found.append(_Heaps(threshold, small is high, units, float(separation), remainder, centres, deviation))
+                error = 1.25 * float(np.hypot(small.std() / np.sqrt(len(small)), large.std() / np.sqrt(len(large))))
+                found.append(
+                    _Heaps(threshold, small is high, units, float(separation), remainder, centres, deviation,
+                           error if logarithmic else 0.0)
+                )  # fmt: skip
     return found
 
 

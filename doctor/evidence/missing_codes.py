@@ -217,7 +217,7 @@ def _follows(tables: Tables, profile: TableProfile, column: ColumnProfiles, cond
                 f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM data WHERE {key} IS NOT NULL GROUP BY {key}"
             )
             shares = [held / count for count, held in groups]
-            if all(share < 0.01 or share > 0.99 for share in shares) and max(shares) > 0.99 and min(shares) < 0.01:
+            if all(share < 0.1 or share > 0.9 for share in shares) and max(shares) > 0.9 and min(shares) < 0.1:
                 return True
     return False
 

@@ -15,6 +15,11 @@ planted = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(planted)
 
 
+RULES = (
+    "DAT001", "DAT002", "DAT003", "DAT005", "DAT006", "DAT007", "DAT010", "DAT015", "DAT016", "DAT020", "DAT021", "DAT022", "PRV",
+)  # fmt: skip
+
+
 def many_faults():
     """Splits with gaps, codes, repeated, contradicting and leaked rows, minus zero, and rows with nulls in other places."""
     data = planted.splits()
@@ -48,7 +53,8 @@ def told(report):
 
 
 def plain(frames):
-    return told(diagnose_data(frames, target="outcome", confirm=False))
+    """Without the reference models, which see the same sample whatever read it."""
+    return told(diagnose_data(frames, target="outcome", confirm=False, select=RULES))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,7 @@ def test_a_larger_parquet_file_is_read_where_it_lies(frames, expected, tmp_path,
     assert plain([str(tmp_path / f"{name}.parquet") for name in frames]) == expected
 
 
-SPARK_RULES = ("DAT001", "DAT002", "DAT003", "DAT005", "DAT007", "DAT010", "PRV001")
+SPARK_RULES = ("DAT001", "DAT002", "DAT003", "DAT005", "PRV001")
 
 
 @pytest.mark.slow
@@ -112,11 +118,12 @@ def test_spark_frames(frames):
     session = (
         pyspark_sql.SparkSession.builder.master("local[1]").appName("doctor")
         .config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "1")
-        .config("spark.default.parallelism", "1").getOrCreate()
+        .config("spark.default.parallelism", "1").config("spark.sql.codegen.wholeStage", "false")
+        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN").config("spark.sql.adaptive.enabled", "false").getOrCreate()
     )  # fmt: skip
     kinds = {
-        "age": "bigint", "height": "double", "weight_change": "double", "income": "double", "ward": "string",
-        "allergy": "string", "outcome": "bigint",
+        "age": "bigint", "height": "double", "weight_change": "double", "income": "double", "allergy": "string",
+        "outcome": "bigint",
     }  # fmt: skip
     fewer = {name: frame[list(kinds)] for name, frame in frames.items()}
     try:

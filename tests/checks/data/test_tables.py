@@ -247,6 +247,22 @@ def test_two_units_in_one_column():
     assert "Celsius" in only(examine(data), "DAT022", "temperature").message
 
 
+def test_a_rare_factor_of_a_thousand():
+    data = splits()
+    rows = np.sort(np.random.default_rng(2).choice(2000, 60, replace=False))
+    data["train"]["income"] = data["train"]["income"].fillna(30000.0)
+    data["train"].loc[rows, "income"] /= 1000
+    assert numbers(only(examine(data, select=("DAT022",)), "DAT022", "income")) == list(rows)
+
+
+def test_a_zero_that_another_column_explains_is_no_missing_value():
+    data = splits()
+    for frame in data.values():
+        frame["running"] = np.random.default_rng(5).integers(0, 3, len(frame)) > 0
+        frame["rpm"] = np.where(frame.running, np.random.default_rng(6).normal(1500, 100, len(frame)).round(), 0.0)
+    assert not loud(examine(data, select=("DAT001",)))
+
+
 def test_two_populations_are_no_two_units():
     data = splits()
     for frame in data.values():
