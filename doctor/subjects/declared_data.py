@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,12 +13,14 @@ from doctor.errors import DoctorError
 
 
 def names_data(target: str) -> bool:
-    """Whether `module.py:name` means data: the module exists and declares no case."""
+    """Whether `module.py:name` means data: the module makes this name, or some data set, and declares no case."""
     path, colon, name = target.rpartition(":")
     if not (colon and name.isidentifier() and path.endswith(".py")):
         return False
     file = Path(path)
-    return file.is_file() and "Case(" not in file.read_text(encoding="utf-8", errors="replace")
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    made = re.search(rf"^(?:def\s+{name}\b|{name}\b[^=\n]*=|from .*\b{name}\b)|Dataset|DataLoader", text, re.M)
+    return "Case(" not in text and made is not None
 
 
 def declared(target: str) -> Any:
