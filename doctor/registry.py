@@ -153,11 +153,15 @@ def look(code: str) -> Callable[[CheckFunction], CheckFunction]:
 
     def register(function: CheckFunction) -> CheckFunction:
         known = _looks.setdefault(code, [])
-        if function.__qualname__ not in {other.__qualname__ for other in known}:
+        if _identity(function) not in map(_identity, known):
             known.append(function)
         return function
 
     return register
+
+
+def _identity(function: CheckFunction) -> tuple[str, str]:
+    return function.__code__.co_filename, function.__qualname__
 
 
 def load(mentioning: str | None = None) -> Mapping[str, Rule]:

@@ -39,13 +39,15 @@ def drift_in_table(comparison: SplitComparison, limits: TableDriftLimits) -> Ite
     aucs = dict(comparison.auc)
     alone = False
     dated = {shift.split for shift in comparison.shifts if shift.timelike and shift.distance > 0.5}
-    for shift in sorted(comparison.shifts, key=lambda shift: -shift.distance):
+    moved: set[str] = set()  # splits in which a feature did: that the target follows is no finding of its own
+    for shift in sorted(comparison.shifts, key=lambda shift: (shift.role == "target", -shift.distance)):
         if shift.timelike or (shift.column, shift.split) in prepared:
             continue
         if shift.p_value >= level or shift.distance < limits.mentioned:
             continue
         threshold = limits.dated if shift.split in dated else limits.distance
-        grave = shift.distance >= threshold
+        grave = shift.distance >= threshold and not (shift.role == "target" and shift.split in moved)
+        moved |= {shift.split} if grave else set()
         alone = alone or grave
         yield Finding(
             severity=Severity.ERROR if grave else Severity.INFO,

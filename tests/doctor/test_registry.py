@@ -116,3 +116,14 @@ def test_a_rule_is_skipped_when_none_of_its_looks_could_look(monkeypatch):
     looks = RULES["OPT003"].looks
     assert not registry.run(looks, {Sheet: Sheet()}, {})[1]
     assert [skip.rule for skip in registry.run(looks, {}, {})[1]] == ["OPT003"]
+
+
+def test_two_modules_may_call_their_looks_by_one_name(monkeypatch):
+    monkeypatch.setattr(registry, "_looks", {})
+    made = []
+    for file in ("a.py", "b.py"):
+        scope = {"registry": registry, "Sheet": Sheet, "Finding": Finding}
+        text = "@registry.look('OPT003')\ndef seen(sheet: Sheet):\n    yield Finding(message='x')\n"
+        exec(compile(text, file, "exec"), scope)
+        made.append(scope["seen"])
+    assert [look.function for look in RULES["OPT003"].looks_at([Sheet])] == made
