@@ -180,11 +180,14 @@ class TokenWatch(Watch):
         if capture is None:
             return None
         named = _named(capture.module, capture.args, capture.kwargs)
-        ids = next((v for n, v in named if isinstance(v, torch.Tensor) and v.dim() == 2 and not v.is_floating_point()
-                    and v.dtype != torch.bool and "mask" not in n), None)  # fmt: skip
-        if ids is None:
-            return None
         module = copy.deepcopy(capture.module).eval()
+        one = _scores(module(*capture.args, **capture.kwargs))
+        whole = [v for n, v in named if isinstance(v, torch.Tensor) and v.dim() == 2 and not v.is_floating_point()
+                 and v.dtype != torch.bool and "mask" not in n]  # fmt: skip
+        # Of several, the tokens that there is a score for at each position: a decoder's own, not its encoder's.
+        ids = next((v for v in whole if one is not None and v.shape == one.shape[:2]), None)
+        if one is None or ids is None:
+            return None
         axis = 0 if time_first else 1
         half = ids.shape[axis] // 2
         other = ids.clone()
@@ -192,10 +195,9 @@ class TokenWatch(Watch):
         late.copy_(late.roll(1, axis).flip(1 - axis))
         if torch.equal(other, ids):
             return None
-        one = _scores(module(*capture.args, **capture.kwargs))
         swapped = tuple(other if value is ids else value for value in capture.args)
         two = _scores(module(*swapped, **{k: other if v is ids else v for k, v in capture.kwargs.items()}))
-        if one is None or two is None or one.shape != two.shape or one.dim() != 3:
+        if two is None or one.shape != two.shape or one.dim() != 3:
             return None
         if one.shape[axis] != ids.shape[axis]:
             return None
