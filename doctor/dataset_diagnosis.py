@@ -106,8 +106,7 @@ def _gathered(source: DataSource, wanted: set[type[Evidence]], name: str, progre
     found: dict[type[Evidence], Evidence | Unavailable] = {DataSource: source}
     progress.start(f"examining {name}", len(wanted))
     for done, kind in enumerate(sorted(wanted, key=lambda kind: kind.__name__)):
-        have = [record for record in found.values() if isinstance(record, Evidence)]
-        found |= probes.gather(have, [kind])
+        found |= probes.gather((), [kind], found)
         progress.advance(done + 1)
     return found
 

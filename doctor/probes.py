@@ -90,13 +90,13 @@ def roots(kind: type[Evidence]) -> frozenset[type[Evidence]]:
     return frozenset(root for need in source.needs() for root in roots(need.kind))
 
 
-def gather(given: Iterable[Evidence], wanted: Iterable[type[Evidence]]) -> Found:
+def gather(given: Iterable[Evidence], wanted: Iterable[type[Evidence]], known: Found | None = None) -> Found:
     """Obtain the wanted evidence, each probe at most once, in dependency order.
 
-    `given` is what the subject itself provides (a recording). Evidence that is not to be had is an `Unavailable`
+    `given` is what the subject itself provides (a recording), `known` what was gathered before, or was not to be had. Evidence that is not to be had is an `Unavailable`
     with the reason, and so is what depends on it.
     """
-    found: dict[type[Evidence], Evidence | Unavailable] = {type(record): record for record in given}
+    found: dict[type[Evidence], Evidence | Unavailable] = {**(known or {}), **{type(one): one for one in given}}
     graph: dict[type[Evidence], set[type[Evidence]]] = {}
     queue = [kind for kind in wanted if kind not in found]
     while queue:

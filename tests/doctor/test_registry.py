@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from doctor import probes, registry
-from doctor.errors import DeclarationError, DoctorError
+from doctor.errors import DeclarationError, DoctorError, Unavailable
 from doctor.evidence.base import Evidence, Given
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.recording import Recording
@@ -127,3 +127,21 @@ def test_two_modules_may_call_their_looks_by_one_name(monkeypatch):
         exec(compile(text, file, "exec"), scope)
         made.append(scope["seen"])
     assert [look.function for look in RULES["OPT003"].looks_at([Sheet])] == made
+
+
+def test_what_was_not_to_be_had_is_not_asked_for_again(monkeypatch):
+    asked = []
+
+    @dataclass(frozen=True)
+    class Missing(Evidence):
+        """Never to be had."""
+
+    def look_for(sheet: Sheet):
+        asked.append(sheet)
+        raise Unavailable("nothing there")
+
+    look_for.__annotations__ = {"sheet": Sheet, "return": Missing}
+    monkeypatch.setattr(probes, "_probes", {Missing: probes.Probe(Missing, look_for)})
+    first = probes.gather([Sheet()], [Missing])
+    assert str(probes.gather((), [Missing], first)[Missing]) == "nothing there"
+    assert len(asked) == 1
