@@ -35,7 +35,7 @@ def _order(finding: Finding, symptoms: int, side: str) -> tuple[float, ...]:
         finding.level is Severity.INFO,
         finding.nature is not Nature.CRASH,
         Severity.ERROR.rank if proven else finding.level.rank,
-        off_side(finding, side),
+        finding.verdict is not Verdict.CONFIRMED and off_side(finding, side),
         finding.nature.rank,
         verdict,
         -symptoms,

@@ -37,6 +37,12 @@ def test_the_side_of_the_differential_diagnosis_decides_between_equals():
     assert names([rate, data], "optimizer")[0] == "bad-momentum"
 
 
+def test_a_proven_mistake_leads_wherever_the_differential_diagnosis_points():
+    sign = finding("loss-sign", family="loss", verdict=Verdict.CONFIRMED)
+    clipped = finding("exploding-gradients", Nature.CONDITION, family="gradients", gain=0.9)
+    assert names([clipped, sign], "optimizer")[0] == "loss-sign"
+
+
 def test_symptoms_follow_their_cause_wherever_it_goes():
     cause = finding("missing-zero-grad", gain=0.8)
     symptom = finding("exploding-gradients", Nature.CONDITION, caused_by=2)
