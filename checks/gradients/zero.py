@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from doctor.evidence.gradient_flow import GradientFlow
+from doctor.evidence.gradient_flow import GradientFlow, ParameterGradient
+from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.update_log import GradientEnd, UpdateLog
 from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
@@ -39,7 +40,9 @@ class ZeroLimits(Limits):
     faults=("params-not-updating", "zero-gradients", "detached-graph"),
     nature=Nature.CONDITION,
 )
-def zero_gradients(flow: GradientFlow, updates: UpdateLog, limits: ZeroLimits) -> Iterator[Finding]:
+def zero_gradients(
+    flow: GradientFlow, updates: UpdateLog, tree: ModuleTree | None, limits: ZeroLimits
+) -> Iterator[Finding]:
     """The loss reaches weights, but their gradient is exactly zero at every step.
 
     ## What it measures
@@ -57,7 +60,7 @@ def zero_gradients(flow: GradientFlow, updates: UpdateLog, limits: ZeroLimits) -
     ```
     ## When it is right
     Branches that start at zero (LoRA, residual gates) have a gradient after the first step. Dead ReLU units are told by
-    GRD004. Terms that are multiplied by 0 so that every parameter is in the graph are only a warning.
+    GRD004. A library's attention over a single token (an image as small as its patches) is only told. Terms that are multiplied by 0 so that every parameter is in the graph are only a warning.
     ## References
     PyTorch documentation, "Autograd mechanics".
     """
@@ -78,9 +81,17 @@ def zero_gradients(flow: GradientFlow, updates: UpdateLog, limits: ZeroLimits) -
         ),
         measured={"zero_weights": Measure(value=len(zero), threshold=1)},
         remedy="take the operation out, or make it one through which a gradient can pass",
-        severity=Severity.ERROR if large else None,
+        severity=Severity.INFO if _lone_token(end, zero, tree) else Severity.ERROR if large else None,
         demonstrated="no element of these gradients was different from zero at any sampled step",
     )
+
+
+def _lone_token(end: GradientEnd, zero: Sequence[ParameterGradient], tree: ModuleTree | None) -> bool:
+    # a softmax that the user did not write: no edit takes it out, and larger inputs would give it more to choose from
+    if tree is None or _kind(end) != "Softmax":
+        return False
+    holders = [tree.module(weight.module) for weight in zero]
+    return all(module is not None and not module.authored for module in holders)
 
 
 def _kind(end: GradientEnd) -> str | None:

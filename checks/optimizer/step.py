@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.module_tree import ModuleTree
-from doctor.evidence.optimizer_log import OptimizerLog
+from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.program_run import ProgramRun
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -31,8 +31,8 @@ def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, li
 
     ## What it measures
     Calls of backward and of `optimizer.step`, and whether the stepped parameters had a gradient. Fires for an optimizer
-    that is never stepped while at least `min_backwards` backwards reach its parameters and none was updated by hand,
-    and for one whose steps (at least `min_steps`) never saw a gradient because no backward was called.
+    that is never stepped while at least `min_backwards` backwards reach its parameters, none was updated by hand and
+    no other optimizer steps them, and for one whose steps (at least `min_steps`) never saw a gradient because no backward was called.
     ## Why it hurts
     The loss is that of the initial weights for ever.
     ## Example
@@ -62,6 +62,8 @@ def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, li
                 continue
             if log.steps and optimizer.backward_source is None:
                 continue
+            if _stepped_elsewhere(log, optimizer):
+                continue
             place = optimizer.backward_source or log.backward_source or optimizer.created
             yield Finding(
                 message=f"{log.backwards} backwards and no optimizer.step(): no parameter ever changes",
@@ -87,6 +89,11 @@ def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, li
                 treatment=BackwardBeforeStep(optimizer=optimizer.index),
                 demonstrated=f"no backward before {optimizer.steps} steps",
             )
+
+
+def _stepped_elsewhere(log: OptimizerLog, idle: OptimizerRecord) -> bool:
+    stepped = {name for other in log.optimizers if other.steps for name in other.parameters}
+    return bool(idle.parameters) and stepped.issuperset(idle.parameters)
 
 
 def _reached(tree: ModuleTree, optimizer: int) -> bool:

@@ -100,6 +100,11 @@ def _source(finding: Finding, paint: _Painter) -> list[str]:
     return rows
 
 
+def _start(curve: Sequence[float]) -> float:
+    # the first step of a program may have no loss that belongs to the optimizer
+    return next((value for value in curve if math.isfinite(value)), curve[0])
+
+
 def _proof(finding: Finding, width: int) -> list[str]:
     effect = finding.effect
     if effect is None:
@@ -113,7 +118,7 @@ def _proof(finding: Finding, width: int) -> list[str]:
     ):
         if curve:
             end = "diverges" if level is None or not math.isfinite(level) else f"{level:.4g}"
-            lines.append(f"{label:<7} loss {_number(curve[0])} -> {end:<9} {sparkline(curve, effect)}")
+            lines.append(f"{label:<7} loss {_number(_start(curve))} -> {end:<9} {sparkline(curve, effect)}")
     what = finding.treatment.describe() if finding.treatment else "treatment"
     text = f"{effect.steps} steps, {what}"
     if effect.on_top_of:
@@ -132,7 +137,7 @@ def patch_line(patch: Patch) -> str:
     if not effect.treated_curve:
         return f"{patch.description}, {patch.verdict}: {effect.note}"
     without, with_patch = (
-        f"{_number(curve[0]) if curve else '?'} -> {'diverges' if level is None or not math.isfinite(level) else f'{level:.4g}'}"
+        f"{_number(_start(curve)) if curve else '?'} -> {'diverges' if level is None or not math.isfinite(level) else f'{level:.4g}'}"
         for curve, level in ((effect.control_curve, effect.control), (effect.treated_curve, effect.treated))
     )
     what = "patched script" + (f" (both: {', '.join(patch.on_top_of)} patched)" if patch.on_top_of else "")

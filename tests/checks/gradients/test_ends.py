@@ -3,6 +3,7 @@
 from doctor.evidence.activation_stats import ActivationRecord, ActivationStats
 from doctor.evidence.base import Source
 from doctor.evidence.gradient_flow import GradientFlow, ParameterGradient
+from doctor.evidence.module_tree import ModuleRecord, ModuleTree
 from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
 from doctor.evidence.update_log import GradientEnd, UpdateLog
 from doctor.testing import findings_of
@@ -24,6 +25,20 @@ class TestZeroGradients:
 
     def test_a_branch_that_starts_at_zero_is_silent(self):
         assert not findings_of("GRD006", flow((0.0, 0.1, 0.1, 0.1, 0.1), (0.1,) * 5), self.clamp)
+
+    def lone_token(self, authored):
+        attention = ModuleRecord("attention.query", "Linear", authored=authored)
+        weights = [
+            ParameterGradient("attention.query.weight", "attention.query", "Linear", 0, (8, 8), (0.0,) * 5, (1.0,) * 5)
+        ]
+        ends = UpdateLog(ends=(GradientEnd("SoftmaxBackward0", HERE),))
+        return findings_of(
+            "GRD006", GradientFlow(tuple(range(5)), tuple(weights)), ends, ModuleTree(modules=(attention,))
+        )
+
+    def test_attention_over_one_token_is_only_told_where_the_attention_is_a_librarys(self):
+        assert [f.level for f in self.lone_token(authored=True)] == ["error"]
+        assert [f.level for f in self.lone_token(authored=False)] == ["info"]
 
     def test_dead_relu_units_are_left_to_their_own_rule(self):
         assert not findings_of("GRD006", flow((0.0,) * 5), UpdateLog(ends=(GradientEnd("ReluBackward0", HERE),)))

@@ -1,0 +1,31 @@
+"""Optimizers that never step, on evidence made by hand."""
+
+from doctor.evidence.base import Source
+from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
+from doctor.evidence.program_run import ProgramRun
+from doctor.testing import findings_of
+
+HERE = Source("train.py", 12)
+
+
+def log(*steps, parameters=("0.weight", "0.bias")):
+    made = [
+        OptimizerRecord(index, "AdamW", parameters, created=HERE, backward_source=HERE, steps=count)
+        for index, count in enumerate(steps)
+    ]
+    return OptimizerLog(tuple(made), backwards=60, steps=sum(steps), backward_source=HERE)
+
+
+def test_backwards_without_a_step_fire_at_the_backward():
+    (finding,) = findings_of("OPT004", ProgramRun("finished"), log(0))
+    assert (finding.level, finding.location.line) == ("error", 12)
+
+
+def test_an_optimizer_that_another_one_has_taken_over_from_is_silent():
+    assert not findings_of("OPT004", ProgramRun("finished"), log(0, 1, 1, 1))
+
+
+def test_a_second_optimizer_of_its_own_parameters_that_is_never_stepped_fires():
+    forgotten = OptimizerRecord(1, "AdamW", ("1.weight",), backward_source=HERE)
+    both = OptimizerLog((*log(60).optimizers, forgotten), backwards=60, steps=60, backward_source=HERE)
+    assert [f.name for f in findings_of("OPT004", ProgramRun("finished"), both)] == ["missing-step"]
