@@ -118,9 +118,29 @@ def _class_axis(tape: Tape, axes: TensorAxes, op: Op) -> frozenset[int] | None:
                 return axes.origins(tensor, min(1, len(consumer.inputs[0].shape) - 1))
             if consumer.name == "_ctc_loss" and consumer.inputs[0].id == tensor:
                 return axes.origins(tensor, -1)
+            if consumer.name == "mul" and (marked := _one_hot_axis(tape, axes, consumer, tensor)) is not None:
+                return axes.origins(tensor, marked)
             if consumer.index not in seen and consumer.name in _MOVES:
                 seen.add(consumer.index)
                 queue += [note.id for note in consumer.outputs]
+    return None
+
+
+def _one_hot_axis(tape: Tape, axes: TensorAxes, product: Op, scores: int) -> int | None:
+    """The axis of the classes where the other factor is one-hot: made by `one_hot` or by a scatter into zeros."""
+    others = [note for note in product.inputs if note.id != scores]
+    if len(product.inputs) != 2 or len(others) != 1 or len(others[0].shape) != len(axes.of.get(scores, ())):
+        return None
+    wanted, tensor = others[0].id, others[0].id
+    while (maker := tape.producer(tensor)) is not None:
+        dim = maker.arguments.get("dim")
+        if maker.name in ("scatter", "scatter_") and isinstance(dim, int):
+            marks = axes.origins(maker.outputs[0].id, dim)
+            fitting = [axis for axis in range(len(others[0].shape)) if marks & axes.origins(wanted, axis)]
+            return fitting[0] if len(fitting) == 1 else None
+        if maker.name not in _MOVES | {"mul"} or len([n for n in maker.inputs if n.shape]) != 1:
+            return None
+        tensor = maker.inputs[0].id
     return None
 
 

@@ -34,6 +34,30 @@ def test_a_log_softmax_over_time_is_found_by_where_the_loss_picks(taped):
     assert (finding.location.line, finding.treatment.dim) == (run.here, 2)
 
 
+def dice(dim):
+    layer, mask = nn.Conv2d(1, 3, 3, padding=1), torch.randint(0, 3, (6, 8, 8))
+
+    def compute():
+        probs = layer(torch.randn(6, 1, 8, 8)).softmax(dim)  # here
+        marked = F.one_hot(mask, 3).permute(0, 3, 1, 2).float()
+        return 1 - ((probs * marked).sum((0, 2, 3)) / (probs.sum((0, 2, 3)) + marked.sum((0, 2, 3)))).mean()
+
+    return compute, {"layer": layer}
+
+
+def test_a_softmax_over_columns_is_found_by_where_the_one_hot_target_marks_the_class(taped):
+    compute, modules = dice(-1)
+    run = taped(compute, **modules)
+    (finding,) = findings_of("ARC011", run.tape, run.axes)
+    assert (finding.location.line, finding.treatment.dim) == (run.here, 1)
+
+
+def test_a_softmax_over_the_classes_of_a_dice_loss_is_silent(taped):
+    compute, modules = dice(1)
+    run = taped(compute, **modules)
+    assert not findings_of("ARC011", run.tape, run.axes)
+
+
 def attention(dim):
     q, k = nn.Linear(9, 8), nn.Linear(9, 8)
 
