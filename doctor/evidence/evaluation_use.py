@@ -43,6 +43,15 @@ class Division:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """An argmax over a whole output of this shape, which is compared with the labels of all its samples."""
+
+    text: str
+    shape: tuple[int, ...]
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
 class EvaluatedRows:
     """The samples of one line of evaluation: how many, how many of them were trained on, how many those are.
 
@@ -70,6 +79,7 @@ class EvaluationUse(Evidence):
     divisions: tuple[Division, ...] = ()
     places: tuple[EvaluatedRows, ...] = ()
     datasets: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    collapses: tuple[Collapse, ...] = ()
 
     def same_data(self, loader: int) -> tuple[int, ...]:
         """Other loaders over the same samples."""
@@ -82,7 +92,8 @@ class EvaluationUse(Evidence):
 @probe
 def evaluation_use(recording: Recording) -> EvaluationUse:
     """Read what evaluations did."""
-    recording.some("evaluation-rows", "no evaluation forward came after the first step")
+    if not recording.of("metric-collapse"):
+        recording.some("evaluation-rows", "no evaluation forward came after the first step")
     return EvaluationUse(
         windows=tuple(
             Window(
@@ -105,4 +116,7 @@ def evaluation_use(recording: Recording) -> EvaluationUse:
             for e in recording.of("evaluation-rows")
         ),
         datasets=tuple((event["loader"], tuple(event["identity"])) for event in recording.of("dataset")),
+        collapses=tuple(
+            Collapse(e["text"], tuple(e["shape"]), source(e["line"])) for e in recording.of("metric-collapse")
+        ),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from doctor.evidence.base import Source
 from doctor.evidence.batch_log import BatchLog, LoaderRecord
 from doctor.evidence.evaluation_losses import EvaluationLosses
-from doctor.evidence.evaluation_use import Division, EvaluatedRows, EvaluationUse, Window
+from doctor.evidence.evaluation_use import Collapse, Division, EvaluatedRows, EvaluationUse, Window
 from doctor.evidence.loss_calls import LossCall, LossCalls
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.evidence.training_trace import Step, TrainingTrace
@@ -60,6 +60,13 @@ class TestMetricBug:
         assert not findings_of("EVL006", division("correct", "samples"))
         assert not findings_of("EVL006", division("loss-mean", "batches"))
         assert not findings_of("EVL006", division("correct", "batches", size=1))
+
+
+    def test_one_number_for_all_labels_fires(self):
+        use = EvaluationUse(collapses=(Collapse("logits.argmax()", (32, 10), HERE),))
+        (finding,) = findings_of("EVL006", use)
+        assert (finding.location.line, finding.level) == (30, "error")
+        assert "32 samples" in finding.message
 
 
 class TestEvalOnTrain:
