@@ -61,7 +61,6 @@ class TestMetricBug:
         assert not findings_of("EVL006", division("loss-mean", "batches"))
         assert not findings_of("EVL006", division("correct", "batches", size=1))
 
-
     def test_one_number_for_all_labels_fires(self):
         use = EvaluationUse(collapses=(Collapse("logits.argmax()", (32, 10), HERE),))
         (finding,) = findings_of("EVL006", use)
