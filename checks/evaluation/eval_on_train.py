@@ -19,6 +19,7 @@ class EvalOnTrainLimits(Limits):
 
     share: float = 0.95  # of the evaluated samples that were trained on, or the other way round
     min_rows: int = 20
+    whole: float = 0.9  # of the training samples are evaluated; fewer is a test set that training holds as well
     repeated: float = 0.1  # of a batch's rows: inputs that coarse are alike by nature
 
 
@@ -60,12 +61,15 @@ def eval_on_train(use: EvaluationUse, log: BatchLog | None, limits: EvalOnTrainL
         unread = [r for r in loaders if not r.batches and not r.used_in_training]
         if named is None and not unread:
             continue
-        at = made or _where(place, named)
+        mixed = place.shared < limits.whole * place.trained
+        training = next((r.source for r in loaders if r.used_in_training), None) if mixed else None
+        at = made or training or _where(place, named)
         yield Finding(
             message=f"{place.shared} of {place.rows} evaluated samples are samples of the training"
             + (f"; the loader of {unread[0].source} is never read" if unread else ""),
             location=Location(path=at.path if at else None, line=at.line if at else None),
             measured={"shared_samples": Measure(value=place.shared, threshold=limits.share)},
+            faults=("train-test-leakage", "eval-on-train") if mixed else (),
             remedy="evaluate on samples that the training does not see",
             demonstrated="the contents of the samples are equal",
         )

@@ -134,7 +134,9 @@ def _assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
     """What names were given, the last of several; that of `a, b = f()` for both."""
     found: dict[str, ast.expr] = {}
     for node in nodes:
-        for target in node.targets if isinstance(node, ast.Assign) else ():
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
             parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
             values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value] * len(parts)
             found |= {ast.unparse(part): value for part, value in zip(parts, values, strict=False)}

@@ -39,6 +39,7 @@ class _Moments:
     non_finite: int = 0
     bad_columns: set[int] = field(default_factory=set)
     line: Line | None = None
+    others: int = 0  # further tensors that came with it
 
 
 @dataclass
@@ -225,6 +226,7 @@ class PassingWatch(Watch):
         kind = "train" if kind == "train" else "eval"
         moments = self._moments.setdefault(key, {}).setdefault(kind, _Moments())
         moments.line = moments.line or self.recorder.frames.line()
+        moments.others = max(moments.others, len(named) - 1)
         if moments.batches >= _ENOUGH_BATCHES and bool(torch.isfinite(value.sum())):
             return  # a mean over so many batches stands; what is not finite is still looked for
         rows = value.movedim(axis, -1).reshape(len(value), -1, value.shape[axis]).double()
@@ -470,5 +472,5 @@ def _moments_event(key: Any, kind: str, found: _Moments) -> dict[str, Any]:
         "root": key[0], "path": key[1], "name": key[2], "dims": key[3], "kind": kind, "line": found.line,
         "batches": found.batches, "samples": found.samples, "mean": mean.tolist(), "std": std.tolist(),
         "between": between.tolist(), "low": found.low.tolist(), "high": found.high.tolist(),
-        "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
+        "others": found.others, "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
     }  # fmt: skip

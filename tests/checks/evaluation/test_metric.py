@@ -82,6 +82,12 @@ class TestEvalOnTrain:
         use = EvaluationUse(places=(self.place(),), datasets=((0, (1, 2)), (1, (1, 2))))
         assert findings_of("EVL005", use, self.log())[0].location.line == 12
 
+    def test_a_test_set_that_training_holds_beside_others_is_leakage(self):
+        (finding,) = findings_of("EVL005", EvaluationUse(places=(self.place(trained=2000),)), self.log())
+        assert "train-test-leakage" in finding.faults
+        (finding,) = findings_of("EVL005", EvaluationUse(places=(self.place(),)), self.log())
+        assert "train-test-leakage" not in finding.faults
+
     def test_training_accuracy_besides_another_set_is_silent(self):
         use = EvaluationUse(places=(self.place(), self.place(shared=0)))
         assert not findings_of("EVL005", use, self.log())
