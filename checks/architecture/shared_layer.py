@@ -15,6 +15,7 @@ from doctor.trials.treatments.shapes import SeparateCopies
 
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 _BY_DESIGN = ("Embedding", "PReLU", "Cell", "LSTM", "GRU", "RNN")
+_MOVES = ("clone", "view", "_unsafe_view", "expand", "permute", "transpose", "contiguous")
 _RECORDS = ("addmm", "mm", "convolution", "native_batch_norm", "native_layer_norm", "native_group_norm", "mul", "bmm")
 
 
@@ -123,12 +124,16 @@ def _two_names(tree: ModuleTree, calls: CallLog, tape: Tape) -> Iterator[Finding
 
 
 def _data(tape: Tape, op: Op) -> set[int]:
-    """The inputs that are neither parameters nor views of one."""
+    """The inputs that are neither parameters nor views of one, before they were copied or given another shape."""
     found = set()
     for note in op.inputs:
         producer = tape.producer(note.id)
-        if not note.parameter and not (producer is not None and any(n.parameter for n in producer.inputs[:1])):
-            found.add(note.id)
+        if note.parameter or (producer is not None and any(n.parameter for n in producer.inputs[:1])):
+            continue
+        while producer is not None and producer.name in _MOVES and producer.inputs[0].id != note.id:
+            note = producer.inputs[0]
+            producer = tape.producer(note.id)
+        found.add(note.id)
     return found
 
 

@@ -251,3 +251,22 @@ class TestUnused:
         assert finding.faults[0] == "detached-graph"
         (finding,) = findings_of("ARC005", self.tree(calls=80, optimizer=None))
         assert finding.faults == ("unused-layers",)
+
+    def test_a_parameter_that_its_own_running_module_never_uses_fires(self):
+        def tree(**changes):
+            used = ParameterRecord("fc.weight", (4, 4), module="fc", reached=3, backwards_sampled=3, optimizer=0)
+            fields = {"module": "", "backwards_sampled": 3, "optimizer": 0, "created": HERE, **changes}
+            modules = (
+                ModuleRecord(
+                    "", "Net", builtin=fields.pop("builtin", False), calls=80, training_calls=80, created=HERE
+                ),
+                ModuleRecord("fc", "Linear", parameters=16, calls=80, training_calls=80, created=HERE),
+            )
+            root = RootRecord(0, "Net", 32, 32, HERE, forwards=80)
+            return ModuleTree((root,), modules, (used, ParameterRecord("position", (1, 4), **fields)))
+
+        (finding,) = findings_of("ARC005", tree())
+        assert "position-blind" in finding.faults
+        assert not findings_of("ARC005", tree(moved=0.2))  # at steps whose backward was not sampled
+        assert not findings_of("ARC005", tree(optimizer=None))
+        assert not findings_of("ARC005", tree(builtin=True))
