@@ -57,7 +57,8 @@ class EvaluatedRows:
 
     `repeated` is the share of rows that equal an earlier one of their own batch: large in tables of a few coarse columns.
     `whole` when every training step took the same samples (full batch, graphs). `texts` are the user's lines from the
-    inside out, `loaders` those from which the latest batches came.
+    inside out, `loaders` those from which the latest batches came. `unread` are names of held-out data in the code of these
+    lines that nothing reads.
     """
 
     source: Source | None
@@ -69,6 +70,7 @@ class EvaluatedRows:
     lines: tuple[Source, ...] = ()
     loaders: tuple[int, ...] = ()
     repeated: float = 0.0
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def evaluation_use(recording: Recording) -> EvaluationUse:
             EvaluatedRows(
                 source(e["line"]), e["rows"], e["trained"], e["shared"], e["whole"], tuple(e["texts"]),
                 tuple(sources(e["lines"])), tuple(e["loaders"]), e.get("repeated", 0.0),
+                tuple(e.get("unread", ())),
             )
             for e in recording.of("evaluation-rows")
         ),

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 def find(frame: FrameType) -> list[dict[str, Any]]:
     """Divisions of an accumulated metric by the number of batches or of samples, in the function of this frame."""
-    nodes = _nodes(frame)
+    nodes = nodes_of(frame)
     assigned = _assigned(nodes)
     sums: dict[str, set[str]] = {}
     for node in nodes:
@@ -48,7 +48,7 @@ def collapsed(frame: FrameType) -> list[dict[str, Any]]:
 
     The output is that of a call in the function of this frame, not one row of it that a loop took.
     """
-    nodes = _nodes(frame)
+    nodes = nodes_of(frame)
     assigned = _assigned(nodes)
     looped = {
         part.id
@@ -111,7 +111,7 @@ def _is_output(node: ast.expr, assigned: dict[str, ast.expr], looped: set[str], 
     return True
 
 
-def _nodes(frame: FrameType) -> list[ast.AST]:
+def nodes_of(frame: FrameType) -> list[ast.AST]:
     """Everything in the running function, or in the module."""
     try:
         tree = ast.parse("".join(linecache.getlines(frame.f_code.co_filename)))

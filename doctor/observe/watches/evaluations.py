@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode, _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Subset
 
-from doctor.observe import divisions
+from doctor.observe import divisions, unread
 from doctor.observe.fingerprints import fingerprints
 from doctor.observe.tape import TapeMode
 from doctor.observe.watch import Watch
@@ -146,7 +146,7 @@ class EvaluationWatch(Watch):
             ]
             place = self._places[key] = {
                 "line": line, "texts": texts, "lines": lines, "rows": set(), "forwards": 0, "seen": 0, "repeats": 0,
-                "loaders": set(),
+                "loaders": set(), "unread": sorted({name for frame in frames for name in unread.held_out(frame)}),
             }  # fmt: skip
         place["forwards"] += 1
         place["seen"] += len(rows)
@@ -181,6 +181,7 @@ class EvaluationWatch(Watch):
                 repeated=place["repeats"] / max(1, place["seen"]),
                 forwards=place["forwards"],
                 loaders=sorted(place["loaders"]),
+                unread=place["unread"],
             )
         for _, index, identity in self._datasets:
             emit("dataset", loader=index, identity=list(identity))

@@ -26,7 +26,7 @@ _MOST_CALLS = 4
 _MOST_TARGETS = 4
 _MOST_TARGET_ELEMENTS = 2_000_000
 _LOSSES = ("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
-           "binary_cross_entropy_with_logits", "binary_cross_entropy")  # fmt: skip
+           "binary_cross_entropy_with_logits", "binary_cross_entropy", "gaussian_nll_loss", "poisson_nll_loss")  # fmt: skip
 _EXPERIMENTS: tuple[tuple[str, Callable[[Session], dict[str, Any] | None]], ...] = (
     ("causality", causal.causality),
     ("independence", batch.independence),

@@ -98,6 +98,13 @@ class TestEvalOnTrain:
     def test_training_accuracy_told_as_such_is_silent(self):
         assert not findings_of("EVL005", EvaluationUse(places=(self.place("train_accuracy = score(x)"),)), self.log())
 
+    def test_training_samples_are_evaluated_while_the_held_out_ones_are_never_read(self):
+        (finding,) = findings_of(
+            "EVL005", EvaluationUse(places=(self.place("score(x)", unread=("x_test",)),)), BatchLog()
+        )
+        assert "x_test is never read" in finding.message
+        assert not findings_of("EVL005", EvaluationUse(places=(self.place("score(x)"),)), BatchLog())
+
     def test_a_graph_whose_split_is_a_mask_is_silent(self):
         assert not findings_of("EVL005", EvaluationUse(places=(self.place(whole=True),)), self.log())
 
