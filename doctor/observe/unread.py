@@ -9,7 +9,9 @@ from types import FrameType
 
 from doctor.observe.divisions import nodes_of
 
-_HELD_OUT = re.compile(r"(^|_)(test|val|valid|validation|dev|holdout|heldout)(_|$)", re.IGNORECASE)
+_SPLIT = "test|val|valid|validation|dev|holdout|heldout"
+_DATA = "x|y|set|data|dataset|loader|dl|ds|images|labels|inputs|targets|features|texts|samples|rows"
+_HELD_OUT = re.compile(rf"(({_DATA})_)?({_SPLIT})(_?({_DATA}))?", re.IGNORECASE)
 _MEASURED = ("shape", "size", "ndim", "dtype")
 _TRAINING_SCORE = re.compile(r"train\w*[ _-]?(acc|score|err|auc|f1)", re.IGNORECASE)
 
@@ -20,9 +22,9 @@ def held_out(frame: FrameType) -> list[str]:
     Empty where the code speaks of a training accuracy or score: then the training samples are evaluated on purpose.
     """
     nodes = nodes_of(frame)
-    stored = {
-        n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and _HELD_OUT.search(n.id)
-    }
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    named = {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+    stored = {name for name in named if _HELD_OUT.fullmatch(name)}
     if not stored or any(_TRAINING_SCORE.search(text) for text in _texts(nodes)):
         return []
     excused = {id(name) for node in nodes for name in _not_used(node, stored)}

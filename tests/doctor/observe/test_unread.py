@@ -29,6 +29,18 @@ def kept_for_later():
     return unread.held_out(sys._getframe())
 
 
+def scores_and_loops():
+    x_train, _ = split()
+    test_acc = val_loss = sum(x_train)  # noqa: F841
+    for x_val in [x_train]:  # noqa: B007
+        pass
+    return unread.held_out(sys._getframe())
+
+
+def test_scores_and_what_loops_take_are_no_data():
+    assert scores_and_loops() == []
+
+
 def test_data_of_which_only_the_length_is_asked_was_forgotten():
     assert forgotten() == ["x_test"]
 
