@@ -291,7 +291,7 @@ class PassingWatch(Watch):
         distinct, columns = _richness(torch.cat(rows)) if rows else (0.0, 0)
         if root in self._ids and rows and rows[0].shape[1] < _SHORT:
             columns = 0  # a few words in a row come back in any text
-        best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0}
+        best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0, "unevenness": None}
         for (loader, _), keys in self._epochs.items():
             known = self._loaders.get(loader)
             if known is None or known.repeats or known.iterable:
@@ -302,14 +302,18 @@ class PassingWatch(Watch):
                     "loader": loader,
                     "samples": len(together),
                     "repeated": len(together) - len(torch.unique(together)),
+                    "unevenness": _unevenness(together),
                 }
         largest = max(batches, key=len)
         if not self._epochs and len(largest) >= 64:
-            best = {"loader": None, "samples": len(largest), "repeated": len(largest) - len(torch.unique(largest))}
+            repeated = len(largest) - len(torch.unique(largest))
+            best = {
+                "loader": None, "samples": len(largest), "repeated": repeated, "unevenness": _unevenness(largest)
+            }  # fmt: skip
         return {
             "root": root, "distinct": len(self._trained.get(root, ())), "continuous_share": distinct,
             "continuous_columns": columns, "batches": len(batches), "passes_samples": best["samples"],
-            "passes_repeated": best["repeated"], "loader": best["loader"],
+            "passes_repeated": best["repeated"], "passes_unevenness": best["unevenness"], "loader": best["loader"],
         }  # fmt: skip
 
     def _overlap(self, group: _Group) -> dict[str, Any]:
@@ -474,3 +478,9 @@ def _moments_event(key: Any, kind: str, found: _Moments) -> dict[str, Any]:
         "between": between.tolist(), "low": found.low.tolist(), "high": found.high.tolist(),
         "others": found.others, "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
     }  # fmt: skip
+
+
+def _unevenness(keys: torch.Tensor) -> float | None:
+    """Variance over mean of how often each sample stands there: 1 and more by chance, near 0 for copies of all of them."""
+    counts = torch.unique(keys, return_counts=True)[1].double()
+    return float(counts.var() / counts.mean()) if len(counts) >= 2 else None
