@@ -94,6 +94,9 @@ class TokenWatch(Watch):
         record["matches"] = [old + new for old, new in zip(record["matches"], shifted, strict=True)]
         record["positions"] += positions
         record["distinct"] = max(record["distinct"], int(torch.unique(aligned).numel()))
+        if max(matches) < 0.5 * positions:
+            # Tags are no tokens: which way the flat targets lie, only their padding tells.
+            ids, aligned, first = max(fitting, key=lambda found: _constancy(found[0], found[1]))
         self._note_padding(record, prediction, known.get("weight"), ids, aligned, ignored, first)
 
     def _offset(self, prediction: torch.Tensor) -> int:
@@ -267,6 +270,13 @@ def _matches(ids: torch.Tensor, target: torch.Tensor, ignored: int) -> tuple[lis
         counted &= ~tail[1][:, start:stop] & (part != tail[0])
     found = [int(((ids[:, start + lag : stop + lag] == part) & counted).sum()) for lag in _LAGS]
     return found, int(counted.sum())
+
+
+def _constancy(ids: torch.Tensor, target: torch.Tensor) -> float:
+    """Share of the commonest target at the places of padding; -1 where there are none."""
+    tail = _tail(ids)
+    values = target[tail[1][:, : target.shape[1]]] if tail is not None else target[:0, 0]
+    return float(torch.unique(values, return_counts=True)[1].max() / values.numel()) if values.numel() else -1.0
 
 
 def _tail(ids: torch.Tensor) -> tuple[int, torch.Tensor] | None:
