@@ -60,6 +60,7 @@ def frozen_params(
     roots = {root.index: root for root in tree.roots} if tree is not None else {}
     moved = {p.name for p in tree.parameters if p.moved} if tree is not None else set()
     held = {p.name for p in tree.parameters if p.optimizer is not None} if tree is not None else set()
+    told: set[tuple[Source, ...]] = set()
     for record in frozen.roots:
         root = roots.get(record.root)
         if root is None or not record.parameters:
@@ -76,8 +77,9 @@ def frozen_params(
         least = 1 if set(record.names) <= held else limits.least
         if not trained or record.untrained < least or record.untrained < limits.untrained * record.examined:
             continue
-        if moved & set(record.names):
-            continue
+        if moved & set(record.names) or (record.lines and record.lines in told):
+            continue  # the same line freezes one model a fold
+        told.add(record.lines)
         shown = ", ".join(record.names[:3]) + (f" and {len(record.names) - 3} more" if len(record.names) > 3 else "")
         text = (
             f"{share:.0%} of {root.kind} is frozen, and {record.untrained} of its {record.examined} frozen weights are as "
