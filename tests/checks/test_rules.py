@@ -225,6 +225,10 @@ class TestDeadUnits:
     def test_units_dead_for_every_sample_fire(self):
         assert findings_of("GRD004", self.place(dead_share=0.9))
 
+    def test_nearly_all_units_dead_is_a_fact_and_some_are_for_the_trial(self):
+        assert findings_of("GRD004", self.place(dead_share=0.95))[0].demonstrated
+        assert not findings_of("GRD004", self.place(dead_share=0.7))[0].demonstrated
+
     def test_sparse_but_living_units_and_few_samples_are_silent(self):
         assert not findings_of("GRD004", self.place(dead_share=0.1, zero_share=0.85))
         assert not findings_of("GRD004", self.place(dead_share=0.9, samples=16))
