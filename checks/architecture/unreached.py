@@ -193,7 +193,9 @@ def _topmost(tree: ModuleTree, parameter: ParameterRecord) -> str:
     parts = parameter.module.split(".")
     for length in range(1, len(parts)):
         path = ".".join(parts[:length])
-        inner = [m for m in tree.children(path, parameter.root or 0) if m.parameters]
-        if inner and not any(m.training_calls for m in inner):
+        inner = tree.children(path, parameter.root or 0)
+        own = tree.module(path, parameter.root or 0)
+        running = own is not None and own.training_calls > 0
+        if any(m.parameters for m in inner) and not running and not any(m.training_calls for m in inner):
             return path
     return parameter.module

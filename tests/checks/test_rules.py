@@ -256,6 +256,21 @@ class TestUnused:
         (finding,) = findings_of("ARC005", self.tree(calls=80, optimizer=None))
         assert finding.faults == ("unused-layers",)
 
+    def test_a_layer_inside_a_running_block_is_told_itself(self):
+        used = ParameterRecord("fc.weight", (4, 4), module="fc", reached=3, backwards_sampled=3, optimizer=0)
+        fields = {"backwards_sampled": 3, "created": HERE, "optimizer": 0}
+        lost = ParameterRecord("blocks.0.f.weight", (4, 4), module="blocks.0.f", **fields)
+        modules = (
+            ModuleRecord("blocks", "ModuleList"),
+            ModuleRecord("blocks.0", "Block", calls=80, training_calls=80, builtin=False),
+            ModuleRecord("blocks.0.f", "Linear", parameters=16, created=Source("net.py", 5)),
+            ModuleRecord("fc", "Linear", parameters=16, calls=80, training_calls=80),
+        )
+        tree = ModuleTree((RootRecord(0, "Net", 32, 32, HERE, forwards=80),), modules, (used, lost))
+        (finding,) = findings_of("ARC005", tree)
+        assert (finding.faults, finding.location.line) == (("unused-layers",), 5)
+        assert "never called in training: blocks.0.f" in finding.message
+
     def test_a_parameter_that_its_own_running_module_never_uses_fires(self):
         def tree(**changes):
             used = ParameterRecord("fc.weight", (4, 4), module="fc", reached=3, backwards_sampled=3, optimizer=0)
