@@ -32,3 +32,12 @@ def test_tags_time_step_by_time_step_are_told_as_well():
 def test_no_padding_tells_nothing():
     ids = torch.randint(1, 40, (16, 12), generator=torch.Generator().manual_seed(0))
     assert tokens._constancy(ids, torch.zeros(16, 12, dtype=torch.long)) == -1.0
+
+
+def test_targets_that_are_the_next_tokens_are_told_and_others_are_not():
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 40, (8, 20), generator=generator)
+    assert tokens.is_next(ids[:, :-1], ids[:, 1:])
+    assert tokens.is_next(ids.t()[:-1], ids.t()[1:].reshape(-1))  # time first
+    assert not tokens.is_next(ids[:, :-1], torch.randint(0, 40, (8, 19), generator=generator))  # counts, ratings
+    assert not tokens.is_next(ids[:, :-1] % 2, ids[:, 1:] % 2)
