@@ -24,6 +24,7 @@ class BatchNormLimits(Limits):
 
     eps: float = 0.05  # libraries use 1e-5 to 1e-3; 0.8 is a momentum in the place of eps
     momentum: float = 0.9  # of the new batch in the running statistics; 0.1 is the default, TensorFlow writes 1 - it
+    idle: float = 1e-4  # below, ten thousand batches do not fill the running statistics; 3e-4 is the least seen in use
     few_values: int = 4  # values a channel from which a variance is estimated
 
 
@@ -34,12 +35,12 @@ def batchnorm_misuse(
     """Batch normalisation is given an eps, a momentum, a batch or a place for which it is not made.
 
     ## What it measures
-    Of every batch norm: `eps` of at least 0.05 (the second positional argument, often meant as momentum); a momentum of
-    0, or of at least 0.9; on the taped step, at most `few_values` values a channel in a training batch; and a batch norm
+    Of every batch norm: `eps` of at least 0.05 (the second positional argument, often meant as momentum); a momentum below
+    1e-4, or of at least 0.9; on the taped step, at most `few_values` values a channel in a training batch; and a batch norm
     that normalises the outputs which the loss takes.
     ## Why it hurts
-    A large eps damps what was to be normalised; a momentum near 1 makes evaluation depend on the last training batch, 0
-    leaves the running statistics at their start; two values a channel always become -1 and 1.
+    A large eps damps what was to be normalised; a momentum near 1 makes evaluation depend on the last training batch, one
+    near 0 leaves the running statistics at their start; two values a channel always become -1 and 1.
     ## Example
     ```python
     self.norm = nn.BatchNorm1d(256, 0.8)
@@ -87,17 +88,23 @@ def _momentum(norms: list[ModuleRecord], limits: BatchNormLimits) -> Finding | N
             or not record.settings.get("track_running_stats")
         ):
             continue
-        if value >= limits.momentum or value == 0:
+        if value >= limits.momentum or value < limits.idle:
             harm = (
                 f"the running statistics are {value:.0%} those of the last batch"
-                if value
+                if value >= limits.momentum
                 else "the running statistics stay at mean 0 and variance 1"
             )
             return _finding(
                 record,
                 f"momentum={value:g} in {record.kind} {record.path}: {harm}",
-                {"momentum": Measure(value=value, threshold=limits.momentum)},
-                f"momentum={1 - value:.2g} (the weight of the new batch)" if 0 < value < 1 else "momentum=0.1",
+                {
+                    "momentum": Measure(
+                        value=value, threshold=limits.momentum if value >= limits.momentum else limits.idle
+                    )
+                },
+                f"momentum={1 - value:.2g} (the weight of the new batch)"
+                if limits.momentum <= value < 1
+                else "momentum=0.1",
                 None,
                 harm,
             )

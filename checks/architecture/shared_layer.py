@@ -15,6 +15,7 @@ from doctor.trials.treatments.shapes import SeparateCopies
 
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 _BY_DESIGN = ("Embedding", "PReLU", "Cell", "LSTM", "GRU", "RNN")
+_MOVES = ("clone", "view", "_unsafe_view", "expand", "permute", "transpose", "contiguous")
 _RECORDS = ("addmm", "mm", "convolution", "native_batch_norm", "native_layer_norm", "native_group_norm", "mul", "bmm")
 
 
@@ -37,7 +38,8 @@ def shared_layer(tree: ModuleTree, calls: CallLog, tape: OpTape, limits: SharedL
     ## What it measures
     The module calls of one taped step. A layer with parameters is reported when its later call works on what its
     earlier call led to, and either the calls stand on different lines of one forward, or the layer is held several times
-    by one container (`[layer] * n`).
+    by one container (`[layer] * n`). So is a layer that one module holds under two names and that gets the very same input
+    under both: it gives the very same output.
     ## Why it hurts
     Every place gets the same weights, and a shared batch norm mixes the statistics of different features. The
     model has fewer parameters than it seems to have.
@@ -62,6 +64,9 @@ def shared_layer(tree: ModuleTree, calls: CallLog, tape: OpTape, limits: SharedL
         own = calls.of(record.path, record.root)
         if 2 <= len(own) <= limits.most_calls and _chained(tape.first, tree, calls, record, own, held):
             shared.append((record, own, held))
+    if not shared:
+        yield from _two_names(tree, calls, tape.first)
+        return
     shared = [one for one in shared if not any(_is_below(one[0], other[0]) for other in shared)]
     if not shared:
         return
@@ -87,6 +92,49 @@ def shared_layer(tree: ModuleTree, calls: CallLog, tape: OpTape, limits: SharedL
         related=_others(record, own, place),
         demonstrated=f"one set of weights is used at {len(own)} places",
     )
+
+
+def _two_names(tree: ModuleTree, calls: CallLog, tape: Tape) -> Iterator[Finding]:
+    """A layer under two attributes of one module, called twice with one input: two equal results where two were meant."""
+    for root, paths in calls.aliases:
+        record = tree.module(paths[0], root)
+        siblings = [path for path in paths if path.rpartition(".")[0] == paths[0].rpartition(".")[0]]
+        own = calls.of(paths[0], root)
+        if record is None or not record.parameters or len(siblings) < 2 or siblings[1].rpartition(".")[2].isdigit():
+            continue
+        if len(own) < 2 or len({call.caller for call in own}) != 1 or calls.in_library(own[0].caller or "", root):
+            continue
+        uses = _uses(tape, record)
+        twice = next((op for op, other in pairwise(uses) if _data(tape, op) & _data(tape, other)), None)
+        if twice is None:
+            continue
+        place = calls.named_again.get((root, paths[0])) or record.created or own[1].source
+        names = " and ".join(path.rpartition(".")[2] for path in siblings[:2])
+        yield Finding(
+            message=f"{record.kind} {paths[0]} is held as {names} and gets the same input as both: both results are equal",
+            location=Location(
+                path=place.path if place else None, line=place.line if place else None, module=record.path
+            ),
+            measured={"calls": Measure(value=len(own), threshold=1)},
+            remedy="make a layer of its own for each name",
+            related=_others(record, own, place),
+            demonstrated="one set of weights on one input, twice",
+        )
+        return
+
+
+def _data(tape: Tape, op: Op) -> set[int]:
+    """The inputs that are neither parameters nor views of one, before they were copied or given another shape."""
+    found = set()
+    for note in op.inputs:
+        producer = tape.producer(note.id)
+        if note.parameter or (producer is not None and any(n.parameter for n in producer.inputs[:1])):
+            continue
+        while producer is not None and producer.name in _MOVES and producer.inputs[0].id != note.id:
+            note = producer.inputs[0]
+            producer = tape.producer(note.id)
+        found.add(note.id)
+    return found
 
 
 def _others(record: ModuleRecord, own: tuple[ModuleCall, ...], place: Source | None) -> tuple[Related, ...]:
@@ -148,15 +196,20 @@ def _calls_of(calls: CallLog, path: str, root: int) -> int:
 
 
 def _works_on_its_own_result(tape: Tape, leaf: ModuleRecord) -> bool:
-    uses = [
-        op
-        for op in tape.forward
-        if op.name in _RECORDS and op.module == leaf.path and (op.root or 0) == leaf.root and _is_weighted(tape, op)
-    ]
+    uses = _uses(tape, leaf)
     for one, other in pairwise(uses):
         if not any(above.index == one.index for above in tape.upstream(other)):
             return False
     return len(uses) > 1
+
+
+def _uses(tape: Tape, leaf: ModuleRecord) -> list[Op]:
+    """The operations by which a layer uses its weights."""
+    return [
+        op
+        for op in tape.forward
+        if op.name in _RECORDS and op.module == leaf.path and (op.root or 0) == leaf.root and _is_weighted(tape, op)
+    ]
 
 
 def _is_weighted(tape: Tape, op: Op) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.module_tree import ModuleTree, ParameterRecord, RootRecord
 from doctor.evidence.optimizer_log import OptimizerLog
+from doctor.evidence.registrations import Registrations
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import OptimizeReachedParameters
@@ -73,12 +74,15 @@ def _hidden(tree: ModuleTree, names: set[str]) -> list[RootRecord]:
 
 
 @check("ARC005", "unused-layers", Severity.WARNING, faq="training/architecture/incorrect")
-def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimits) -> Iterator[Finding]:
+def unused_layers(
+    tree: ModuleTree, log: OptimizerLog | None, registered: Registrations | None, limits: UnusedLimits
+) -> Iterator[Finding]:
     """Layers of the model are never reached by the loss.
 
     ## What it measures
     Registered parameters that require a gradient and that no sampled backward's graph contains, in modules that no
-    training forward called and that the user's own code made.
+    training forward called and that the user's own code made. So are single parameters (`nn.Parameter`) of the user's own
+    modules, which run without them, when an optimizer holds them and they stay where they were.
     ## Why it hurts
     The model is smaller than it was meant to be; often another layer stands where the unused one should.
     ## Example
@@ -104,8 +108,11 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
     ]
     roots = {root.index: root for root in tree.roots}
     by_root = {p.root for p in tree.parameters if p.reached}
-    unused = [p for p in unused if p.root in by_root and p.root in roots and not _called(tree, p)]
+    unused = [p for p in unused if p.root in by_root and p.root in roots]
+    idle = [p for p in unused if _idle(tree, p)]
+    unused = [p for p in unused if not _called(tree, p)]
     if not unused:
+        yield from _forgotten(idle, registered)
         return
     own = [p for p in unused if p.created is not None and _authored(tree, p)]
     shown = own or unused
@@ -137,6 +144,30 @@ def unused_layers(tree: ModuleTree, log: OptimizerLog | None, limits: UnusedLimi
     )
 
 
+def _idle(tree: ModuleTree, parameter: ParameterRecord) -> bool:
+    """A parameter that the user's own module holds, runs without, and gives to an optimizer that never moves it."""
+    module = tree.module(parameter.module, parameter.root or 0)
+    own = module is not None and not module.builtin and module.authored and module.training_calls > 0
+    return own and parameter.optimizer is not None and not parameter.moved and parameter.tied_to is None
+
+
+def _forgotten(idle: list[ParameterRecord], registered: Registrations | None) -> Iterator[Finding]:
+    if not idle:
+        return
+    first = idle[0]
+    place = (registered.lines.get(first.name) if registered else None) or first.initialised or first.created
+    names = ", ".join(p.name for p in idle[:4]) + (" ..." if len(idle) > 4 else "")
+    yield Finding(
+        message=f"{len(idle)} parameters are never used in training, though their module runs and an optimizer holds them: "
+        f"{names}",
+        location=Location(path=place.path if place else None, line=place.line if place else None, module=first.name),
+        measured={"unused": Measure(value=sum(p.numel for p in idle), threshold=0, unit="parameters")},
+        remedy="use them in forward, or remove them",
+        faults=("unused-layers", "position-blind") if any("pos" in p.name.lower() for p in idle) else (),
+        demonstrated=f"absent from the graph of {first.backwards_sampled} backwards, and not moved by any step",
+    )
+
+
 def _without_gradients(tree: ModuleTree, tops: list[str], shown: list[ParameterRecord]) -> bool:
     """Whether these layers are called again and again, and held by an optimizer: somebody meant to train them."""
     modules = [tree.module(top, shown[0].root or 0) for top in tops]
@@ -162,7 +193,9 @@ def _topmost(tree: ModuleTree, parameter: ParameterRecord) -> str:
     parts = parameter.module.split(".")
     for length in range(1, len(parts)):
         path = ".".join(parts[:length])
-        inner = [m for m in tree.children(path, parameter.root or 0) if m.parameters]
-        if inner and not any(m.training_calls for m in inner):
+        inner = tree.children(path, parameter.root or 0)
+        own = tree.module(path, parameter.root or 0)
+        running = own is not None and own.training_calls > 0
+        if any(m.parameters for m in inner) and not running and not any(m.training_calls for m in inner):
             return path
     return parameter.module

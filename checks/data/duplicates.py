@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from doctor.evidence.batch_log import BatchLog
 from doctor.evidence.data_lines import DataLines
-from doctor.evidence.sample_log import SampleLog
+from doctor.evidence.sample_log import SampleLog, TrainingSamples
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
@@ -18,6 +18,8 @@ class DuplicateLimits(Limits):
 
     share: float = 0.25  # of the samples of one pass that repeat another; natural repeats stay far below
     min_samples: int = 64
+    unevenness: float = 0.1  # variance over mean of the copies of a sample: by chance 1 and more
+    least_distinct: int = 20  # fewer may be a truth table
 
 
 @check("DAT002", "duplicate-samples", Severity.WARNING, faq="training/data/duplicated")
@@ -28,7 +30,8 @@ def duplicate_samples(
 
     ## What it measures
     64-bit fingerprints of the samples of one epoch of a loader that draws without replacement (or of one full batch):
-    the share that repeat another. Only where two samples can hardly be alike by chance, that is with real-valued columns.
+    the share that repeat another. Only where two samples can hardly be alike by chance, that is with real-valued columns,
+    or where all of at least 20 different samples stand there equally often.
     ## Why it hurts
     The copies count several times, and a split made after copying puts the same sample on both sides.
     ## Example
@@ -47,7 +50,9 @@ def duplicate_samples(
     """
     for training in samples.training:
         share = training.pass_repeated / training.pass_samples if training.pass_samples else 0.0
-        if training.pass_samples < limits.min_samples or share < limits.share or not training.unlikely_alike:
+        if training.pass_samples < limits.min_samples or share < limits.share:
+            continue
+        if not (training.unlikely_alike or _copied(training, limits)):
             continue
         loaders = batches.loaders if batches else ()
         loader = next((loader for loader in loaders if loader.index == training.loader), None)
@@ -62,3 +67,10 @@ def duplicate_samples(
             demonstrated="equal contents of samples drawn without replacement",
         )
         return
+
+
+def _copied(training: TrainingSamples, limits: DuplicateLimits) -> bool:
+    """Whether every sample stands in the pass equally often: so do copies, and nothing that repeats itself by chance."""
+    distinct = training.pass_samples - training.pass_repeated
+    uneven = training.pass_unevenness
+    return distinct >= limits.least_distinct and uneven is not None and uneven <= limits.unevenness

@@ -18,6 +18,7 @@ class PairLimits(Limits):
 
     contradicted: float = 0.03  # of the distinct inputs
     lonely: float = 0.06  # healthy digits: 0.01; classes that overlap at 4 to 1: 0.03
+    flipped: float = 0.15  # of two classes; separable healthy sets: below 0.07
     least_contradicted: int = 5
     coarse: float = 0.6  # of the distinct inputs: more is what a few coarse columns do, not an annotator
 
@@ -70,9 +71,11 @@ def label_noise(pairs: PairFacts, lines: DataLines | None, limits: PairLimits) -
     """Many labels contradict all samples around them.
 
     ## What it measures
-    For each distinct training sample (up to 1,200, at least 300, three classes or more) its eight nearest neighbours in
+    For each distinct training sample (up to 1,200, at least 300) of three classes or more its eight nearest neighbours in
     standardised inputs: the share of samples whose neighbours agree on a label (six or more) while none of them has
     the sample's own. Where classes overlap both kinds are found nearby; a label that was changed stands alone.
+    Of two classes: the share of labels that contradict 25 neighbours of which two thirds have the other class, where 84 %
+    of all samples lie in such a surrounding, of one class or the other (`flipped`).
     ## Why it hurts
     A large model learns the wrong labels by heart, a small one cannot fall below the share of them.
     ## Example
@@ -88,6 +91,15 @@ def label_noise(pairs: PairFacts, lines: DataLines | None, limits: PairLimits) -
     ## References
     Northcutt et al., "Confident Learning" (2021); Wilson, "Edited nearest neighbours" (1972).
     """
+    if pairs.flipped is not None and pairs.flipped >= limits.flipped:
+        yield Finding(
+            message=f"{pairs.flipped:.0%} of {pairs.samples} labels contradict a surrounding in which the other class is "
+            "clearly at home, wherever in the inputs one looks",
+            location=location(lines.targets() if lines else None, lines.inputs() if lines else None),
+            measured={"flipped_labels": Measure(value=pairs.flipped, threshold=limits.flipped)},
+            remedy="review the labels that a cross-validated model contradicts with confidence",
+            demonstrated="labels that stand alone among agreeing neighbours",
+        )
     if pairs.lonely is not None and pairs.lonely >= limits.lonely:
         yield Finding(
             message=f"{pairs.lonely:.0%} of {pairs.samples} labels contradict all of their nearest neighbours, which agree "

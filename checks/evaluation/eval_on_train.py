@@ -19,6 +19,7 @@ class EvalOnTrainLimits(Limits):
 
     share: float = 0.95  # of the evaluated samples that were trained on, or the other way round
     min_rows: int = 20
+    whole: float = 0.9  # of the training samples are evaluated; fewer is a test set that training holds as well
     repeated: float = 0.1  # of a batch's rows: inputs that coarse are alike by nature
 
 
@@ -29,7 +30,7 @@ def eval_on_train(use: EvaluationUse, log: BatchLog | None, limits: EvalOnTrainL
     ## What it measures
     Contents of the samples in training and in each line of evaluation, and which loaders have the same data. Fires when
     no line of evaluation saw other samples than training did, and the line speaks of a test or validation, or a further
-    loader was made and never read.
+    loader, or other data called test or validation, was made and never read.
     ## Why it hurts
     The number shows what was memorised, not what was learnt.
     ## Example
@@ -58,14 +59,18 @@ def eval_on_train(use: EvaluationUse, log: BatchLog | None, limits: EvalOnTrainL
         made = next((r.source for r in loaders if r.index == twin and not r.used_in_training), None)
         named = next((i for i, text in enumerate(place.texts) if _HELD_OUT.search(text)), None)
         unread = [r for r in loaders if not r.batches and not r.used_in_training]
-        if named is None and not unread:
+        if named is None and not unread and not place.unread:
             continue
-        at = made or _where(place, named)
+        mixed = place.shared < limits.whole * place.trained
+        training = next((r.source for r in loaders if r.used_in_training), None) if mixed else None
+        at = made or training or _where(place, named)
         yield Finding(
             message=f"{place.shared} of {place.rows} evaluated samples are samples of the training"
-            + (f"; the loader of {unread[0].source} is never read" if unread else ""),
+            + (f"; the loader of {unread[0].source} is never read" if unread else "")
+            + (f"; {', '.join(place.unread[:3])} is never read" if place.unread and not unread else ""),
             location=Location(path=at.path if at else None, line=at.line if at else None),
             measured={"shared_samples": Measure(value=place.shared, threshold=limits.share)},
+            faults=("train-test-leakage", "eval-on-train") if mixed else (),
             remedy="evaluate on samples that the training does not see",
             demonstrated="the contents of the samples are equal",
         )

@@ -20,7 +20,7 @@ def metric_bug(use: EvaluationUse, losses: LossCalls | None) -> Iterator[Finding
     """A metric is computed along a wrong axis, over a broadcast, or divided by a wrong count.
 
     ## What it measures
-    The operations on an evaluation's output: an argmax over the samples or over an axis of length 1; a comparison or
+    The operations on an evaluation's output: an argmax over the samples, over everything or over an axis of length 1; a comparison or
     difference of `(n, 1)` with `(n,)`; logits held against 0.5 though the loss takes their sigmoid. And the source of
     the evaluation: what is summed up (correct samples, means of batches) and by which length it is divided.
     ## Why it hurts
@@ -60,6 +60,13 @@ def _found(use: EvaluationUse, losses: LossCalls | None) -> Iterator[Finding]:
                 yield from _broadcast(op, below)
             if op.name in ("gt", "ge", "round") and op.inputs and op.inputs[0].id in raw:
                 yield from _logits(op, trained)
+    for collapse in use.collapses:
+        shape = "x".join(map(str, collapse.shape))
+        yield _finding(
+            collapse.source,
+            f"{collapse.text} is one number for all {collapse.shape[0]} samples of {shape}: every label is compared with it",
+            "take the argmax over the class axis: argmax(dim=-1)",
+        )
     for division in use.divisions:
         yield from _division(division)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.activation_stats import ActivationRecord, ActivationStats
+from doctor.evidence.module_tree import ModuleTree, ParameterRecord
 from doctor.evidence.op_tape import OpTape
 from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
@@ -15,13 +16,17 @@ class DeadReluLimits(Limits):
     """Thresholds of GRD004."""
 
     dead_share: float = 0.6  # units of one layer that are zero for all samples of all sampled batches
+    nearly_all: float = 0.9  # from here on it is a fault, whether or not its cure shows within a short trial
+    low_bias: float = -0.5  # initial mean of a bias that holds its units below zero
     min_units: int = 8
     min_batches: int = 2
     min_samples: int = 64
 
 
 @check("GRD004", "dead-relu", Severity.WARNING, faq="tuning/gradients/missing", nature=Nature.CONDITION)
-def dead_relu(units: ActivationStats, tape: OpTape | None, limits: DeadReluLimits) -> Iterator[Finding]:
+def dead_relu(
+    units: ActivationStats, tape: OpTape | None, tree: ModuleTree | None, limits: DeadReluLimits
+) -> Iterator[Finding]:
     """Most units of a ReLU layer are zero for every sample and get no gradient.
 
     ## What it measures
@@ -54,12 +59,13 @@ def dead_relu(units: ActivationStats, tape: OpTape | None, limits: DeadReluLimit
     treatment: Treatment = (
         Reinitialise(modules=(module,)) if module else ReplaceActivation(function="relu", replacement="leaky_relu")
     )
+    bias = _low_bias(tree, module, limits)
+    place = ((bias.initialised or bias.created) if bias else None) or worst.source
     yield Finding(
-        message=f"{worst.dead_share:.0%} of {worst.units} units are zero for all {worst.samples} samples",
+        message=f"{worst.dead_share:.0%} of {worst.units} units are zero for all {worst.samples} samples"
+        + (f": {bias.name} starts at {bias.mean:.3g} on average" if bias else ""),
         location=Location(
-            path=worst.source.path if worst.source else None,
-            line=worst.source.line if worst.source else None,
-            module=worst.module or None,
+            path=place.path if place else None, line=place.line if place else None, module=worst.module or None
         ),
         measured={
             "dead_share": Measure(value=worst.dead_share, threshold=limits.dead_share),
@@ -67,7 +73,16 @@ def dead_relu(units: ActivationStats, tape: OpTape | None, limits: DeadReluLimit
         },
         remedy="mend the bias or the weights that push the units below zero, lower the learning rate, or use leaky_relu",
         treatment=treatment,
+        demonstrated=f"no sample of {worst.batches} batches brings them above zero"
+        if worst.dead_share >= limits.nearly_all
+        else None,
     )
+
+
+def _low_bias(tree: ModuleTree | None, module: str | None, limits: DeadReluLimits) -> ParameterRecord | None:
+    """The bias of the feeding layer, where it starts far below zero."""
+    own = [p for p in tree.parameters if p.module == module and p.name.endswith("bias")] if tree and module else []
+    return next((p for p in own if p.mean <= limits.low_bias), None)
 
 
 def _counts(place: ActivationRecord, limits: DeadReluLimits) -> bool:

@@ -30,7 +30,7 @@ _WORDS = {
 class DetachedLimits(Limits):
     """Thresholds of LOS006."""
 
-    lost_share: float = 0.3  # share of the trainable parameters lost at a cut
+    lost_share: float = 0.3  # share of the trainable parameters lost at a cut; fewer, where an optimizer holds them all
 
 
 @check(
@@ -48,7 +48,7 @@ def non_differentiable_loss(
     ## What it measures
     The leaves of the loss's graph at the sampled backwards. Fires when they hold no trainable parameter, or when the
     tape shows an operation that used parameters, whose result went on to the loss without a gradient, and by which at
-    least `lost_share` of the trainable parameters never get one.
+    least `lost_share` of the trainable parameters never get one, or some that an optimizer holds and nothing moves.
     ## Why it hurts
     What lies above the cut is never trained, while the loss value looks as it should.
     ## Example
@@ -85,13 +85,23 @@ def non_differentiable_loss(
     ):
         what = "a leaf without history" if graph.backwards[0].leaf_loss else "without a parameter above it"
         yield _finding(f"the loss is {what}", cut, source, 0, len(graph.trainable))
-    elif cut is not None and len(cut.lost) >= limits.lost_share * len(graph.trainable):
+    elif cut is not None and (len(cut.lost) >= limits.lost_share * len(graph.trainable) or _idle(cut, never, tree)):
         yield _finding("the gradient's way is cut", cut, source, len(reached), len(graph.trainable))
+
+
+def _idle(cut: GraphCut, never: set[str], tree: ModuleTree | None) -> bool:
+    """Whether an optimizer holds everything that was lost, and none of it was reached or moved."""
+    held = {p.name for p in tree.parameters if p.optimizer is not None} if tree else set()
+    return set(cut.lost) <= (held & never)
 
 
 def _finding(what: str, cut: GraphCut | None, source: Source | None, reached: int, trainable: int) -> Finding:
     place = cut.source if cut and cut.source else source
-    why = f": {_WORDS.get(cut.operation, f'{cut.operation} ends the graph')}" if cut else ""
+    why = (
+        f": {_WORDS.get(cut.operation, f'the result of {cut.operation} goes on without its graph (.data, numpy)')}"
+        if cut
+        else ""
+    )
     return Finding(
         message=f"{what}{why}; {reached} of {trainable} trainable parameters get a gradient",
         location=Location(

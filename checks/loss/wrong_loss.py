@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.loss_arguments import LossArguments, LossPlace
+from doctor.evidence.token_alignment import TokenAlignment
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
@@ -28,13 +29,13 @@ class WrongLossLimits(Limits):
 
 
 @check("LOS005", "wrong-loss", Severity.ERROR, faq="training/loss/incorrect")
-def wrong_loss(arguments: LossArguments, limits: WrongLossLimits) -> Iterator[Finding]:
+def wrong_loss(arguments: LossArguments, tokens: TokenAlignment | None, limits: WrongLossLimits) -> Iterator[Finding]:
     """The loss function does not fit its prediction or its target.
 
     ## What it measures
     What each loss is given while training: cross-entropy over one class (always 0); class names as numbers in a
     regression (a linear model on the program's own samples is at least `nominal_gain` more often right when it reads
-    them as names); targets outside 0..1 in a binary cross-entropy; several labels a row in a softmax cross-entropy;
+    them as names); a regression on the next token ids of the input; targets outside 0..1 in a binary cross-entropy; several labels a row in a softmax cross-entropy;
     positive or normalised values as log-probabilities in `kl_div`; targets 0 and 1 where -1 and 1 are wanted.
     ## Why it hurts
     The minimum of such a loss is not the solution of the task, or there is no minimum at all.
@@ -54,6 +55,15 @@ def wrong_loss(arguments: LossArguments, limits: WrongLossLimits) -> Iterator[Fi
     ## References
     PyTorch documentation of the loss functions, "Shape" and "Target".
     """
+    for line in tokens.regressed if tokens else ():
+        yield Finding(
+            message="a loss over numbers is given the next token ids of the input: ids are names, and their distance means "
+            "nothing",
+            location=at(line),
+            remedy="use cross_entropy on the scores of all tokens, with the ids as targets",
+            demonstrated="the targets are the input's token ids one position later",
+        )
+        return
     for place in arguments.places:
         if place.training:
             yield from _first(place, limits)

@@ -18,7 +18,7 @@ class FrozenLimits(Limits):
 
     share: float = 0.5  # of the model's elements that are frozen
     untrained: float = 0.8  # of the frozen weights that still look initialised
-    least: int = 2  # such weights; one frozen random layer is a random feature map
+    least: int = 2  # such weights; one frozen random layer is a random feature map, unless an optimizer was given it
     nothing: float = 0.999
 
 
@@ -51,7 +51,7 @@ def frozen_params(
     ```
     ## When it is right
     Pretrained bodies under a new head, adapters, averaged copies and target networks (they move, or were loaded), fixed
-    position codes, and one random layer as a feature map are silent.
+    position codes, and one random layer as a feature map that no optimizer holds are silent.
     ## References
     He et al., "Delving Deep into Rectifiers" (2015), and `reset_parameters` of torch's layers for the deviations.
     """
@@ -59,6 +59,8 @@ def frozen_params(
     stuck = "does not require grad" in message or "optimizer got an empty parameter list" in message
     roots = {root.index: root for root in tree.roots} if tree is not None else {}
     moved = {p.name for p in tree.parameters if p.moved} if tree is not None else set()
+    held = {p.name for p in tree.parameters if p.optimizer is not None} if tree is not None else set()
+    told: set[tuple[Source, ...]] = set()
     for record in frozen.roots:
         root = roots.get(record.root)
         if root is None or not record.parameters:
@@ -72,10 +74,12 @@ def frozen_params(
         trained = tree is not None and any(
             p.root == record.root and p.reached and p.requires_grad for p in tree.parameters
         )
-        if not trained or record.untrained < limits.least or record.untrained < limits.untrained * record.examined:
+        least = 1 if set(record.names) <= held else limits.least
+        if not trained or record.untrained < least or record.untrained < limits.untrained * record.examined:
             continue
-        if moved & set(record.names):
-            continue
+        if moved & set(record.names) or (record.lines and record.lines in told):
+            continue  # the same line freezes one model a fold
+        told.add(record.lines)
         shown = ", ".join(record.names[:3]) + (f" and {len(record.names) - 3} more" if len(record.names) > 3 else "")
         text = (
             f"{share:.0%} of {root.kind} is frozen, and {record.untrained} of its {record.examined} frozen weights are as "

@@ -102,6 +102,9 @@ def _judged(
     limits: ScheduleLimits,
 ) -> Iterator[Finding]:
     steps = len(schedule.rates.get(record.optimizer if record.optimizer is not None else -1, ()))
+    if record.steps == 0 and steps >= limits.least_steps and _starts_absolute(record):
+        yield _rate_for_factor(record, record.first or 0.0)
+        return
     if record.steps == 0:
         yield from _never_stepped(run, schedule, record, steps, limits)
         return
@@ -132,16 +135,7 @@ def _judged(
         ).revised(faults=("scheduler-misuse", "lr-too-low"))
         return
     if _absolute(record, limits):
-        initial = record.initial or 0.0
-        yield _finding(
-            f"the function of LambdaLR gives the rate itself: it is multiplied by the optimizer's lr {initial:g}, "
-            f"and the rate becomes {record.rates[-1]:.3g}",
-            record.created,
-            {"rate": Measure(value=record.rates[-1], threshold=initial)},
-            "return a factor of the optimizer's lr (1.0 for no change), not the rate",
-            treatment=True,
-            optimizer=record.optimizer,
-        )
+        yield _rate_for_factor(record, record.rates[-1])
         return
     by_batch = _by_batch(run, schedule, record, limits)
     if by_batch is not None:
@@ -244,6 +238,26 @@ def _by_batch(
 
 def _spent(rates: tuple[float, ...], first: float) -> float:
     return sum(rate < 0.01 * first for rate in rates) / len(rates)
+
+
+def _rate_for_factor(record: SchedulerRecord, rate: float) -> Finding:
+    initial = record.initial or 0.0
+    return _finding(
+        f"the function of LambdaLR gives the rate itself: it is multiplied by the optimizer's lr {initial:g}, "
+        f"and the rate becomes {rate:.3g}",
+        record.created,
+        {"rate": Measure(value=rate, threshold=initial)},
+        "return a factor of the optimizer's lr (1.0 for no change), not the rate",
+        treatment=True,
+        optimizer=record.optimizer,
+    )
+
+
+def _starts_absolute(record: SchedulerRecord) -> bool:
+    """Whether the first factor of a LambdaLR that no batch steps is the optimizer's own rate."""
+    initial = record.initial or 0.0
+    own = record.kind == "LambdaLR" and not record.inner and 0 < initial < 0.1
+    return own and abs((record.first or 0.0) / initial - initial) <= 1e-3 * initial
 
 
 def _absolute(record: SchedulerRecord, limits: ScheduleLimits) -> bool:

@@ -22,13 +22,15 @@ class ModuleCall:
 
 @dataclass(frozen=True)
 class CallLog(Evidence):
-    """All calls of one step. `aliases` are the paths of a module that is registered more than once; `owners` tells by
+    """All calls of one step. `aliases` are the paths of a module that is registered more than once; `named_again` has the lines
+    on which an attribute was given a module that another one holds, by its first path. `owners` tells by
     `(root, path)` whose class a module is of: `torch`, `user`, or a library's name.
     """
 
     calls: tuple[ModuleCall, ...] = ()
     aliases: tuple[tuple[int, tuple[str, ...]], ...] = ()
     owners: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    named_again: Mapping[tuple[int, str], Source] = field(default_factory=dict)
 
     def of(self, path: str, root: int = 0) -> tuple[ModuleCall, ...]:
         """The calls of one module."""
@@ -54,4 +56,5 @@ def call_log(recording: Recording) -> CallLog:
     )
     owners = {(int(key.partition(" ")[0]), key.partition(" ")[2]): owner for key, owner in event["classes"].items()}
     aliases = tuple((alias["root"], tuple(alias["paths"])) for alias in recording.of("module-alias"))
-    return CallLog(calls, aliases, owners)
+    lines = {(a["root"], a["paths"][0]): source(a.get("line")) for a in recording.of("module-alias")}
+    return CallLog(calls, aliases, owners, {key: line for key, line in lines.items() if line is not None})

@@ -11,6 +11,7 @@ from doctor.probes import probe
 
 _INPUT = re.compile(r"^_?(x|inputs?|features?|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$", re.IGNORECASE)
 _TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
+_HELD_OUT = re.compile(r"(^|_)(test|val|valid|validation|eval|dev|heldout)(_|$)", re.IGNORECASE)
 _EVALUATION = re.compile(
     r"(test|val|valid|validation|eval|dev)\w*_(x|tf|tfm|transforms?|images?|inputs?|loader|set|ds|data|dl)$"
     r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)", re.IGNORECASE,
@@ -21,6 +22,8 @@ _EVALUATION = re.compile(
 class DataLine:
     """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `stride`; `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
+
+    `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot.
     """
 
     kind: str
@@ -28,6 +31,7 @@ class DataLine:
     source: Source
     names: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    computed: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,24 @@ class DataLines(Evidence):
         return sorted((line for line in self.lines if line.kind in kinds), key=lambda line: line.source.line)
 
     def inputs(self) -> Source | None:
-        """Where the inputs become tensors."""
-        return self._made(_INPUT, _TARGET)
+        """Where the inputs get their values last: in the call of a data set, or where they become tensors."""
+        return self._computed(0) or self._made(_INPUT, _TARGET)
 
     def targets(self) -> Source | None:
-        """Where the targets become tensors."""
-        return self._made(_TARGET, _INPUT)
+        """Where the targets get their values last: in the call of a data set, or where they become tensors."""
+        return self._computed(-1) or self._made(_TARGET, _INPUT)
+
+    def _computed(self, position: int) -> Source | None:
+        """The first data set whose inputs (0) or targets (-1) are computed within its call."""
+        made = (line for line in self.of("dataset") if len(line.computed) > 1 and line.computed[position])
+        return next((line.source for line in made), None)
 
     def evaluation_inputs(self) -> Source | None:
         """Where something that is called after the evaluation's data or transform is made."""
+        for line in self.of("dataset"):
+            held_out = any(map(_HELD_OUT.search, (*line.names, *line.arguments)))
+            if held_out and line.computed and line.computed[0]:
+                return line.source
         for line in self.of("convert", "normalise", "assign", "dataset"):
             if any(map(_EVALUATION.search, line.names)):
                 return line.source
@@ -73,5 +86,6 @@ def data_lines(recording: Recording) -> DataLines:
             place = source(line["line"])
             if place is not None:
                 names, arguments = tuple(line["names"]), tuple(line["arguments"])
-                found.append(DataLine(line["kind"], line["call"], place, names, arguments))
+                computed = tuple(line.get("computed", ()))
+                found.append(DataLine(line["kind"], line["call"], place, names, arguments, computed))
     return DataLines(tuple(found))

@@ -43,12 +43,22 @@ class Division:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """An argmax over a whole output of this shape, which is compared with the labels of all its samples."""
+
+    text: str
+    shape: tuple[int, ...]
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
 class EvaluatedRows:
     """The samples of one line of evaluation: how many, how many of them were trained on, how many those are.
 
     `repeated` is the share of rows that equal an earlier one of their own batch: large in tables of a few coarse columns.
     `whole` when every training step took the same samples (full batch, graphs). `texts` are the user's lines from the
-    inside out, `loaders` those from which the latest batches came.
+    inside out, `loaders` those from which the latest batches came. `unread` are names of held-out data in the code of these
+    lines that nothing reads.
     """
 
     source: Source | None
@@ -60,6 +70,7 @@ class EvaluatedRows:
     lines: tuple[Source, ...] = ()
     loaders: tuple[int, ...] = ()
     repeated: float = 0.0
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class EvaluationUse(Evidence):
     divisions: tuple[Division, ...] = ()
     places: tuple[EvaluatedRows, ...] = ()
     datasets: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    collapses: tuple[Collapse, ...] = ()
 
     def same_data(self, loader: int) -> tuple[int, ...]:
         """Other loaders over the same samples."""
@@ -82,7 +94,8 @@ class EvaluationUse(Evidence):
 @probe
 def evaluation_use(recording: Recording) -> EvaluationUse:
     """Read what evaluations did."""
-    recording.some("evaluation-rows", "no evaluation forward came after the first step")
+    if not recording.of("metric-collapse"):
+        recording.some("evaluation-rows", "no evaluation forward came after the first step")
     return EvaluationUse(
         windows=tuple(
             Window(
@@ -101,8 +114,12 @@ def evaluation_use(recording: Recording) -> EvaluationUse:
             EvaluatedRows(
                 source(e["line"]), e["rows"], e["trained"], e["shared"], e["whole"], tuple(e["texts"]),
                 tuple(sources(e["lines"])), tuple(e["loaders"]), e.get("repeated", 0.0),
+                tuple(e.get("unread", ())),
             )
             for e in recording.of("evaluation-rows")
         ),
         datasets=tuple((event["loader"], tuple(event["identity"])) for event in recording.of("dataset")),
+        collapses=tuple(
+            Collapse(e["text"], tuple(e["shape"]), source(e["line"])) for e in recording.of("metric-collapse")
+        ),
     )  # fmt: skip

@@ -11,7 +11,10 @@ from doctor.probes import probe
 
 @dataclass(frozen=True)
 class Moments:
-    """By channel (axis 1 of images, else the last axis): mean, deviation, deviation of the samples' own means, range."""
+    """By channel (axis 1 of images, else the last axis): mean, deviation, deviation of the samples' own means, range.
+
+    `others` counts the further tensors with which the model was called.
+    """
 
     samples: int
     mean: tuple[float, ...]
@@ -21,6 +24,12 @@ class Moments:
     high: tuple[float, ...]
     batches: int = 1
     source: Source | None = None
+    others: int = 0
+
+    @property
+    def constant(self) -> bool:
+        """Whether every sample has the same values."""
+        return bool(self.low) and all(low == high for low, high in zip(self.low, self.high, strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ def input_statistics(recording: Recording) -> InputStatistics:
             samples=event["samples"],
             batches=event["batches"],
             source=source(event["line"]),
+            others=event.get("others", 0),
             **{name: tuple(event[name]) for name in ("mean", "std", "between", "low", "high")},
         )
     inputs = tuple(

@@ -15,7 +15,7 @@ class PairFacts(Evidence):
 
     `contradicted` counts the inputs that stand with more than one label; `lonely` is the share of the samples whose
     eight nearest neighbours agree on a label (six or more) while none has the sample's own, None where it could not be
-    told. Of the `columns` of a table, by index: `constant` ones, those `telling` the target (one value a class, or a
+    told; `flipped`, of two classes, the share of labels among clear surroundings of the other class. Of the `columns` of a table, by index: `constant` ones, those `telling` the target (one value a class, or a
     correlation of 0.999), and those `counting` the samples.
     """
 
@@ -23,6 +23,7 @@ class PairFacts(Evidence):
     classes: int = 0
     contradicted: int = 0
     lonely: float | None = None
+    flipped: float | None = None
     columns: int = 0
     constant: tuple[int, ...] = ()
     telling: tuple[int, ...] = ()
@@ -38,6 +39,7 @@ def pair_facts(recording: Recording) -> PairFacts:
         classes=event["classes"],
         contradicted=event["contradicted"],
         lonely=event["lonely"],
+        flipped=event.get("flipped"),
         columns=event["columns"],
         constant=tuple(event["constant"]),
         telling=tuple(event["telling"]),

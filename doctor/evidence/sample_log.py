@@ -14,7 +14,8 @@ class TrainingSamples:
     """The samples that one root was trained on, told apart by 64-bit fingerprints of their contents.
 
     `distinct` counts them. Of one pass over the data (an epoch of a loader that draws without replacement, or one full
-    batch) `pass_samples` were seen and `pass_repeated` of them repeat another. `continuous_share` is the share of
+    batch) `pass_samples` were seen and `pass_repeated` of them repeat another; `pass_unevenness` is the variance over the
+    mean of how often each stands there. `continuous_share` is the share of
     distinct values in the most varied column and `continuous_columns` how many columns are at least a fifth distinct.
     """
 
@@ -22,6 +23,7 @@ class TrainingSamples:
     distinct: int
     pass_samples: int = 0
     pass_repeated: int = 0
+    pass_unevenness: float | None = None
     loader: int | None = None
     continuous_share: float = 0.0
     continuous_columns: int = 0
@@ -105,6 +107,7 @@ def sample_log(recording: Recording) -> SampleLog:
             distinct=event["distinct"],
             pass_samples=event["passes_samples"],
             pass_repeated=event["passes_repeated"],
+            pass_unevenness=event.get("passes_unevenness"),
             loader=event["loader"],
             continuous_share=event["continuous_share"],
             continuous_columns=event["continuous_columns"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from doctor.evidence.base import Evidence, Source
-from doctor.evidence.recording import Recording, source
+from doctor.evidence.recording import Recording, source, sources
 from doctor.probes import probe
 
 
@@ -58,16 +58,20 @@ class AlignedPlace:
 
 @dataclass(frozen=True)
 class TokenAlignment(Evidence):
-    """All such places."""
+    """All such places. `regressed` are the lines on which a loss over numbers is given the next token ids."""
 
     places: tuple[AlignedPlace, ...] = ()
+    regressed: tuple[Source, ...] = ()
 
 
 @probe
 def token_alignment(recording: Recording) -> TokenAlignment:
     """Read the places."""
     places = []
-    for event in recording.some("token-alignment", "no loss over the positions of a token sequence was seen"):
+    regressed = tuple(sources([event["line"] for event in recording.of("token-regression")]))
+    if not regressed:
+        recording.some("token-alignment", "no loss over the positions of a token sequence was seen")
+    for event in recording.of("token-alignment"):
         tail = event["tail"]
         padding = None
         if tail is not None and tail["backwards"]:
@@ -88,4 +92,4 @@ def token_alignment(recording: Recording) -> TokenAlignment:
                 padding=padding,
             )
         )
-    return TokenAlignment(tuple(places))
+    return TokenAlignment(tuple(places), regressed)

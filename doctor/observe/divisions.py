@@ -1,4 +1,6 @@
-"""What an evaluation divides by what, read from the source of the running function and the values of its names."""
+"""What an evaluation divides by what, and compares with what, read from the source of the running function and the values
+of its names.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,105 @@ from torch.utils.data import DataLoader, Dataset
 
 def find(frame: FrameType) -> list[dict[str, Any]]:
     """Divisions of an accumulated metric by the number of batches or of samples, in the function of this frame."""
+    nodes = nodes_of(frame)
+    assigned = _assigned(nodes)
+    sums: dict[str, set[str]] = {}
+    for node in nodes:
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            sums.setdefault(ast.unparse(node.target), set()).add(_kind(node.value, assigned))
+    found = []
+    for node in nodes:
+        operands = _division(node)
+        if operands is None:
+            continue
+        numerator = _core(operands[0])
+        kinds = sums.get(numerator, set())
+        count = assigned.get(ast.unparse(operands[1]), operands[1])
+        counted = _counted(count, frame)
+        if len(kinds) == 1 and counted is not None:
+            found.append(
+                {
+                    "line": count.lineno,
+                    "numerator": numerator,
+                    "kind": next(iter(kinds)),
+                    "denominator": ast.unparse(count),
+                    "counts": counted[0],
+                    "batch_size": counted[1],
+                }
+            )
+    return found
+
+
+def collapsed(frame: FrameType) -> list[dict[str, Any]]:
+    """Comparisons of every label with one number, `argmax` over the whole output of a model: `(logits.argmax() == y).sum()`.
+
+    The output is that of a call in the function of this frame, not one row of it that a loop took.
+    """
+    nodes = nodes_of(frame)
+    assigned = _assigned(nodes)
+    looped = {
+        part.id
+        for node in nodes
+        if isinstance(node, ast.For | ast.comprehension)
+        for part in ast.walk(node.target)
+        if isinstance(part, ast.Name)
+    }
+    found = []
+    for node in nodes:
+        if not (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("sum", "mean")
+        ):
+            continue
+        for compare in ast.walk(node):
+            if not isinstance(compare, ast.Compare) or not isinstance(compare.ops[0], ast.Eq):
+                continue
+            for side in (compare.left, compare.comparators[0]):
+                picked = assigned.get(side.id, side) if isinstance(side, ast.Name) else side
+                scores = _over_everything(picked)
+                if scores is not None and _is_output(scores, assigned, looped):
+                    found.append({"line": picked.lineno, "text": ast.unparse(picked)})
+    return found
+
+
+def _over_everything(node: ast.expr) -> ast.expr | None:
+    """What an `argmax` without an axis is taken of."""
+    while (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("item", "cpu", "detach")
+    ):
+        node = node.func.value
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "argmax"):
+        return None
+    if node.keywords:
+        return None
+    if isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "np", "numpy"):
+        return node.args[0] if len(node.args) == 1 else None
+    return None if node.args else node.func.value
+
+
+def _is_output(node: ast.expr, assigned: dict[str, ast.expr], looped: set[str], depth: int = 0) -> bool:
+    """Whether this is what a call gave, or an attribute of it, whole: no row, no element."""
+    if isinstance(node, ast.Name):
+        known = assigned.get(node.id)
+        return (
+            node.id not in looped and known is not None and depth < 3 and _is_output(known, assigned, looped, depth + 1)
+        )
+    if isinstance(node, ast.Attribute):
+        return _is_output(node.value, assigned, looped, depth)
+    if not isinstance(node, ast.Call):
+        return False
+    whole = ("softmax", "log_softmax", "sigmoid", "cpu", "detach", "numpy", "float")
+    if isinstance(node.func, ast.Attribute) and node.func.attr in whole:
+        inner = node.func.value
+        if isinstance(inner, ast.Name) and inner.id in ("torch", "F") and node.args:
+            inner = node.args[0]
+        return _is_output(inner, assigned, looped, depth)
+    return True
+
+
+def nodes_of(frame: FrameType) -> list[ast.AST]:
+    """Everything in the running function, or in the module."""
     try:
         tree = ast.parse("".join(linecache.getlines(frame.f_code.co_filename)))
     except (SyntaxError, ValueError):
@@ -26,33 +127,19 @@ def find(frame: FrameType) -> list[dict[str, Any]]:
         ),
         None,
     )
-    nodes = list(ast.walk(scope if scope is not None else tree))
-    assigned = {
-        ast.unparse(target): node.value for node in nodes if isinstance(node, ast.Assign) for target in node.targets
-    }
-    sums: dict[str, set[str]] = {}
+    return list(ast.walk(scope if scope is not None else tree))
+
+
+def _assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
+    """What names were given, the last of several; that of `a, b = f()` for both."""
+    found: dict[str, ast.expr] = {}
     for node in nodes:
-        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
-            sums.setdefault(ast.unparse(node.target), set()).add(_kind(node.value, assigned))
-    found = []
-    for node in nodes:
-        operands = _division(node)
-        if operands is None:
+        if not isinstance(node, ast.Assign):
             continue
-        numerator = _core(operands[0])
-        kinds = sums.get(numerator, set())
-        counted = _counted(operands[1], frame)
-        if len(kinds) == 1 and counted is not None:
-            found.append(
-                {
-                    "line": node.lineno,  # type: ignore[attr-defined]
-                    "numerator": numerator,
-                    "kind": next(iter(kinds)),
-                    "denominator": ast.unparse(operands[1]),
-                    "counts": counted[0],
-                    "batch_size": counted[1],
-                }
-            )
+        for target in node.targets:
+            parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value] * len(parts)
+            found |= {ast.unparse(part): value for part, value in zip(parts, values, strict=False)}
     return found
 
 

@@ -20,6 +20,12 @@ _KINDS = {
                   "standardize", "standardise", "normalise"},
     "random": {"default_rng", "RandomState", "Random", "Generator", "manual_seed", "seed"},
 }  # fmt: skip
+# What changes the type or the shape of values, and not the values.
+_KEEPING = {
+    *_KINDS["convert"], "float", "double", "long", "int", "half", "bool", "to", "cpu", "numpy", "clone", "contiguous",
+    "squeeze", "unsqueeze", "view", "reshape", "flatten", "permute", "transpose", "movedim", "astype", "array", "copy", "len",
+    "range", "arange", "slice", "to_numpy",
+}  # fmt: skip
 _MOST_LINES = 4000
 
 
@@ -56,12 +62,29 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
                     "call": _name(call.func),
                     "names": _assigned(statement),
                     "arguments": sorted({_name(n) for a in call.args for n in ast.walk(a)} - {""}),
+                    "computed": [_is_computed(argument) for argument in call.args] if kind == "dataset" else [],
                 }
 
 
 def _kind(call: ast.Call) -> str | None:
     called = _name(call.func)
     return next((kind for kind, names in _KINDS.items() if called in names), None)
+
+
+def _is_computed(argument: ast.expr) -> bool:
+    """Whether values are made or changed within this expression: arithmetic, or a call that does not only convert."""
+    if isinstance(argument, ast.Subscript):
+        return _is_computed(argument.value) or any(
+            isinstance(n, ast.Call) and _name(n.func) not in _KEEPING for n in ast.walk(argument.slice)
+        )
+    if isinstance(argument, ast.UnaryOp):
+        return not isinstance(argument.operand, ast.Constant)
+    if isinstance(argument, ast.BinOp):
+        return True
+    if isinstance(argument, ast.Call):
+        inner = [argument.func.value] if isinstance(argument.func, ast.Attribute) else []
+        return _name(argument.func) not in _KEEPING or any(map(_is_computed, (*argument.args, *inner)))
+    return False
 
 
 def _strides(function: ast.AST) -> Iterator[int]:

@@ -11,6 +11,9 @@ _LEAST_FOR_NEIGHBOURS = 300
 _NEIGHBOURS = 8
 _MAJORITY = 6  # of the neighbours
 _RECOGNISED = 0.5  # of a class, by its neighbours' majority
+_WIDE = 25  # neighbours by which the share of one of two classes is told
+_CLEAR = 0.35  # of these may be of the rarer class where one class is clearly at home
+_CLEAR_SHARE = 0.84  # of the samples lie there; classes that overlap (logistic, broad clusters): 0.3 to 0.8
 _MOST_CLASSES = 50
 _MOST_VALUES = 3_000_000
 
@@ -34,9 +37,14 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
         return None
     x, y = rows[first], targets[first]
     found: dict[str, Any] = {"samples": distinct, "classes": int(y.unique().numel()) if classes else 0}
-    found |= {"contradicted": _contradicted(group, targets, distinct) if classes else 0, "lonely": None}
+    found |= {
+        "contradicted": _contradicted(group, targets, distinct) if classes else 0,
+        "lonely": None,
+        "flipped": None,
+    }
     if classes and inputs.is_floating_point():
         found["lonely"] = _lonely(x, y)
+        found["flipped"] = _flipped(x, y)
     plain = inputs.dim() == 2 and inputs.is_floating_point() and 2 <= rows.shape[1] <= 2000
     constant, telling, counting = _columns(x, y, classes) if plain else ([], [], [])
     return {**found, "columns": rows.shape[1], "constant": constant, "telling": telling, "counting": counting}
@@ -73,6 +81,26 @@ def _lonely(x: torch.Tensor, labels: torch.Tensor) -> float | None:
     recognised = right >= _RECOGNISED * torch.bincount(names, minlength=count)
     alone = (votes.amax(1) >= _MAJORITY) & (own == 0) & recognised[names] & recognised[votes.argmax(1)]
     return float(alone.float().mean())
+
+
+def _flipped(x: torch.Tensor, labels: torch.Tensor) -> float | None:
+    """Share of the labels of two classes that contradict a surrounding in which the other class is clearly at home.
+
+    None where such surroundings do not hold nearly all samples: where classes overlap, labels disagree near the border
+    and nowhere else, and few surroundings are clear; labels changed at random disagree everywhere alike.
+    """
+    names = torch.unique(labels, return_inverse=True)[1]
+    if int(names.max()) != 1 or len(x) < _LEAST_FOR_NEIGHBOURS or x.numel() > _MOST_VALUES:
+        return None
+    x = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9)).float()
+    distances = torch.cdist(x, x).fill_diagonal_(float("inf"))
+    share = names[distances.topk(_WIDE, largest=False).indices].float().mean(1)
+    clear = torch.minimum(share, 1 - share) <= _CLEAR
+    agree = (share > 0.5).long() == names
+    recognised = all(float(agree[names == kind].float().mean()) > _RECOGNISED for kind in (0, 1))
+    if float(clear.float().mean()) < _CLEAR_SHARE or not recognised:
+        return None
+    return float((~agree & clear).sum() / clear.sum())
 
 
 def _columns(x: torch.Tensor, y: torch.Tensor, classes: bool) -> tuple[list[int], list[int], list[int]]:

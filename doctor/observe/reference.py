@@ -47,7 +47,7 @@ def assess(inputs: torch.Tensor, targets: torch.Tensor, seconds: float = _SECOND
         dealt = torch.cat([y[:cut][torch.randperm(cut)], y[cut:]])
         deadline = time.monotonic() + seconds
         losses = [
-            _held_out(_model(x, outputs), x, labels, cut, started + 0.5 * (deadline - started))
+            _held_out(_model(x, outputs).float(), x, labels, cut, started + 0.5 * (deadline - started))
             for labels, started in ((y, time.monotonic()), (dealt, 0.5 * (time.monotonic() + deadline)))
         ]
     true, shuffled = losses

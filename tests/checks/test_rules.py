@@ -225,6 +225,10 @@ class TestDeadUnits:
     def test_units_dead_for_every_sample_fire(self):
         assert findings_of("GRD004", self.place(dead_share=0.9))
 
+    def test_nearly_all_units_dead_is_a_fact_and_some_are_for_the_trial(self):
+        assert findings_of("GRD004", self.place(dead_share=0.95))[0].demonstrated
+        assert not findings_of("GRD004", self.place(dead_share=0.7))[0].demonstrated
+
     def test_sparse_but_living_units_and_few_samples_are_silent(self):
         assert not findings_of("GRD004", self.place(dead_share=0.1, zero_share=0.85))
         assert not findings_of("GRD004", self.place(dead_share=0.9, samples=16))
@@ -251,3 +255,37 @@ class TestUnused:
         assert finding.faults[0] == "detached-graph"
         (finding,) = findings_of("ARC005", self.tree(calls=80, optimizer=None))
         assert finding.faults == ("unused-layers",)
+
+    def test_a_layer_inside_a_running_block_is_told_itself(self):
+        used = ParameterRecord("fc.weight", (4, 4), module="fc", reached=3, backwards_sampled=3, optimizer=0)
+        fields = {"backwards_sampled": 3, "created": HERE, "optimizer": 0}
+        lost = ParameterRecord("blocks.0.f.weight", (4, 4), module="blocks.0.f", **fields)
+        modules = (
+            ModuleRecord("blocks", "ModuleList"),
+            ModuleRecord("blocks.0", "Block", calls=80, training_calls=80, builtin=False),
+            ModuleRecord("blocks.0.f", "Linear", parameters=16, created=Source("net.py", 5)),
+            ModuleRecord("fc", "Linear", parameters=16, calls=80, training_calls=80),
+        )
+        tree = ModuleTree((RootRecord(0, "Net", 32, 32, HERE, forwards=80),), modules, (used, lost))
+        (finding,) = findings_of("ARC005", tree)
+        assert (finding.faults, finding.location.line) == (("unused-layers",), 5)
+        assert "never called in training: blocks.0.f" in finding.message
+
+    def test_a_parameter_that_its_own_running_module_never_uses_fires(self):
+        def tree(**changes):
+            used = ParameterRecord("fc.weight", (4, 4), module="fc", reached=3, backwards_sampled=3, optimizer=0)
+            fields = {"module": "", "backwards_sampled": 3, "optimizer": 0, "created": HERE, **changes}
+            modules = (
+                ModuleRecord(
+                    "", "Net", builtin=fields.pop("builtin", False), calls=80, training_calls=80, created=HERE
+                ),
+                ModuleRecord("fc", "Linear", parameters=16, calls=80, training_calls=80, created=HERE),
+            )
+            root = RootRecord(0, "Net", 32, 32, HERE, forwards=80)
+            return ModuleTree((root,), modules, (used, ParameterRecord("position", (1, 4), **fields)))
+
+        (finding,) = findings_of("ARC005", tree())
+        assert "position-blind" in finding.faults
+        assert not findings_of("ARC005", tree(moved=0.2))  # at steps whose backward was not sampled
+        assert not findings_of("ARC005", tree(optimizer=None))
+        assert not findings_of("ARC005", tree(builtin=True))

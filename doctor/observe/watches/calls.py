@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 from torch import nn
@@ -45,8 +47,28 @@ class CallWatch(Watch):
                 classes.setdefault(f"{index} {path}", self._owner(type(module)))
             for names in paths.values():
                 if len(names) > 1:
-                    self.recorder.stream.emit("module-alias", root=index, paths=names[:64])
+                    self.recorder.stream.emit(
+                        "module-alias", root=index, paths=names[:64], line=self._named_again(root, names)
+                    )
         self.recorder.stream.emit("module-calls", step=self._step or 0, calls=self._calls, classes=classes)
+
+    def _named_again(self, root: nn.Module, names: list[str]) -> Any:
+        """The line of the constructor on which an attribute gets a module that another attribute holds already."""
+        holder, _, first = names[0].rpartition(".")
+        second = next((n.rpartition(".")[2] for n in names[1:] if n.rpartition(".")[0] == holder), "")
+        if not second.isidentifier() or not first.isidentifier():
+            return None
+        constructor = type(root.get_submodule(holder)).__init__
+        path = self.recorder.frames.name(constructor.__code__.co_filename) if hasattr(constructor, "__code__") else None
+        if path is None:
+            return None
+        try:
+            text, start = inspect.getsourcelines(constructor)
+        except (OSError, TypeError):
+            return None
+        assigned = re.compile(rf"\bself\.({first}|{second})\b.*=\s*self\.({first}|{second})\b")
+        found = [start + number for number, line in enumerate(text) if assigned.search(line)]
+        return [path, found[0], "__init__"] if found else None
 
     def _owner(self, kind: type[nn.Module]) -> str:
         """`torch` for PyTorch's own classes, `user` for the program's, else the library's name."""

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode, _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Subset
 
-from doctor.observe import divisions
+from doctor.observe import divisions, unread
 from doctor.observe.fingerprints import fingerprints
 from doctor.observe.tape import TapeMode
 from doctor.observe.watch import Watch
@@ -33,6 +33,8 @@ class EvaluationWatch(Watch):
         self._head: dict[str, Any] = {}
         self._codes: set[Any] = set()
         self._divisions: list[dict[str, Any]] = []
+        self._collapsed: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._compared: set[Any] = set()
         self._trained: set[int] = set()
         self._steps: list[tuple[int, int]] = []
         self._places: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -83,6 +85,7 @@ class EvaluationWatch(Watch):
             if module.training and rows and len(self._trained) < _MOST_ROWS:
                 self._trained.update(rows)
                 self._steps.append((len(rows), len(self._trained)))
+            self._compare(_output(result))
             return
         if recorder.step == 0 or output is None:
             return
@@ -93,6 +96,7 @@ class EvaluationWatch(Watch):
         # Two calls of one function, or one over two loaders, are two evaluations.
         key = (root, *((f.f_code, f.f_lineno) for f in frames), recorder.loaders._last)
         self._note_place(key, line, rows, frames)
+        self._compare(output)
         for frame in frames:
             if frame.f_code not in self._codes:
                 self._codes.add(frame.f_code)
@@ -102,6 +106,19 @@ class EvaluationWatch(Watch):
                     self._divisions.append(found)
         if len(self._windows) < _MOST_WINDOWS and not _foreign_modes():
             self._open(output, line)
+
+    def _compare(self, output: torch.Tensor | None) -> None:
+        """Where the innermost function of the user's compares labels with an argmax over all samples of such an output."""
+        if output is None or output.dim() < 2 or len(output) < 2 or len(self._compared) >= _MOST_WINDOWS:
+            return
+        for frame in _user_frames(self.recorder)[:1]:
+            if frame.f_code in self._compared:
+                continue
+            self._compared.add(frame.f_code)
+            path = self.recorder.frames.name(frame.f_code.co_filename)
+            for found in divisions.collapsed(frame):
+                place = [path, found["line"], frame.f_code.co_name]
+                self._collapsed[tuple(place)] = {"text": found["text"], "shape": list(output.shape), "line": place}
 
     def _open(self, output: torch.Tensor, line: list[Any]) -> None:
         tape = TapeMode(self.recorder.context, self.recorder.parameters.name, values=False)
@@ -129,7 +146,7 @@ class EvaluationWatch(Watch):
             ]
             place = self._places[key] = {
                 "line": line, "texts": texts, "lines": lines, "rows": set(), "forwards": 0, "seen": 0, "repeats": 0,
-                "loaders": set(),
+                "loaders": set(), "unread": sorted({name for frame in frames for name in unread.held_out(frame)}),
             }  # fmt: skip
         place["forwards"] += 1
         place["seen"] += len(rows)
@@ -147,6 +164,8 @@ class EvaluationWatch(Watch):
             emit("evaluation-tape", **window)
         for division in self._divisions[:20]:
             emit("metric-division", **division)
+        for comparison in self._collapsed.values():
+            emit("metric-collapse", **comparison)
         whole = bool(self._steps) and all(size == self._steps[0][1] for _, size in self._steps)
         for place in self._places.values():
             hits = len(place["rows"] & self._trained)
@@ -162,6 +181,7 @@ class EvaluationWatch(Watch):
                 repeated=place["repeats"] / max(1, place["seen"]),
                 forwards=place["forwards"],
                 loaders=sorted(place["loaders"]),
+                unread=place["unread"],
             )
         for _, index, identity in self._datasets:
             emit("dataset", loader=index, identity=list(identity))

@@ -26,7 +26,7 @@ _MOST_CALLS = 4
 _MOST_TARGETS = 4
 _MOST_TARGET_ELEMENTS = 2_000_000
 _LOSSES = ("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
-           "binary_cross_entropy_with_logits", "binary_cross_entropy")  # fmt: skip
+           "binary_cross_entropy_with_logits", "binary_cross_entropy", "gaussian_nll_loss", "poisson_nll_loss")  # fmt: skip
 _EXPERIMENTS: tuple[tuple[str, Callable[[Session], dict[str, Any] | None]], ...] = (
     ("causality", causal.causality),
     ("independence", batch.independence),
@@ -49,6 +49,7 @@ class MetamorphicWatch(Watch):
         self._entered = 0.0
         for name in _LOSSES:
             self.recorder.patches.wrap(nn.functional, name, self._loss)
+        self.recorder.patches.wrap(nn.functional, "ctc_loss", self._ctc)
 
     def before_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A captured call begins."""
@@ -76,6 +77,14 @@ class MetamorphicWatch(Watch):
         if self._open and isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
             self.guarded(self._keep)(target)
         return original(input, target, *args, **kwargs)
+
+    def _ctc(self, original: Any, log_probs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Log-probabilities `(time, samples, classes)` tell how many samples there are, where no loader does."""
+        if self._open and isinstance(log_probs, torch.Tensor) and log_probs.requires_grad and log_probs.dim() == 3:
+            for key in self._open:
+                if self._loader_rows.get(key) is None:
+                    self._loader_rows[key] = log_probs.shape[1]
+        return original(log_probs, *args, **kwargs)
 
     def _keep(self, target: torch.Tensor) -> None:
         if target.numel() > _MOST_TARGET_ELEMENTS or target.requires_grad:

@@ -39,6 +39,7 @@ class _Moments:
     non_finite: int = 0
     bad_columns: set[int] = field(default_factory=set)
     line: Line | None = None
+    others: int = 0  # further tensors that came with it
 
 
 @dataclass
@@ -225,6 +226,7 @@ class PassingWatch(Watch):
         kind = "train" if kind == "train" else "eval"
         moments = self._moments.setdefault(key, {}).setdefault(kind, _Moments())
         moments.line = moments.line or self.recorder.frames.line()
+        moments.others = max(moments.others, len(named) - 1)
         if moments.batches >= _ENOUGH_BATCHES and bool(torch.isfinite(value.sum())):
             return  # a mean over so many batches stands; what is not finite is still looked for
         rows = value.movedim(axis, -1).reshape(len(value), -1, value.shape[axis]).double()
@@ -289,7 +291,7 @@ class PassingWatch(Watch):
         distinct, columns = _richness(torch.cat(rows)) if rows else (0.0, 0)
         if root in self._ids and rows and rows[0].shape[1] < _SHORT:
             columns = 0  # a few words in a row come back in any text
-        best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0}
+        best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0, "unevenness": None}
         for (loader, _), keys in self._epochs.items():
             known = self._loaders.get(loader)
             if known is None or known.repeats or known.iterable:
@@ -300,14 +302,18 @@ class PassingWatch(Watch):
                     "loader": loader,
                     "samples": len(together),
                     "repeated": len(together) - len(torch.unique(together)),
+                    "unevenness": _unevenness(together),
                 }
         largest = max(batches, key=len)
         if not self._epochs and len(largest) >= 64:
-            best = {"loader": None, "samples": len(largest), "repeated": len(largest) - len(torch.unique(largest))}
+            repeated = len(largest) - len(torch.unique(largest))
+            best = {
+                "loader": None, "samples": len(largest), "repeated": repeated, "unevenness": _unevenness(largest)
+            }  # fmt: skip
         return {
             "root": root, "distinct": len(self._trained.get(root, ())), "continuous_share": distinct,
             "continuous_columns": columns, "batches": len(batches), "passes_samples": best["samples"],
-            "passes_repeated": best["repeated"], "loader": best["loader"],
+            "passes_repeated": best["repeated"], "passes_unevenness": best["unevenness"], "loader": best["loader"],
         }  # fmt: skip
 
     def _overlap(self, group: _Group) -> dict[str, Any]:
@@ -470,5 +476,11 @@ def _moments_event(key: Any, kind: str, found: _Moments) -> dict[str, Any]:
         "root": key[0], "path": key[1], "name": key[2], "dims": key[3], "kind": kind, "line": found.line,
         "batches": found.batches, "samples": found.samples, "mean": mean.tolist(), "std": std.tolist(),
         "between": between.tolist(), "low": found.low.tolist(), "high": found.high.tolist(),
-        "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
+        "others": found.others, "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
     }  # fmt: skip
+
+
+def _unevenness(keys: torch.Tensor) -> float | None:
+    """Variance over mean of how often each sample stands there: 1 and more by chance, near 0 for copies of all of them."""
+    counts = torch.unique(keys, return_counts=True)[1].double()
+    return float(counts.var() / counts.mean()) if len(counts) >= 2 else None

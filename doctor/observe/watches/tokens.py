@@ -31,8 +31,11 @@ class TokenWatch(Watch):
         self._output: torch.Tensor | None = None
         self._entries = 0
         self._places: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._regressed: dict[tuple[Any, ...], Any] = {}
         for name in ("cross_entropy", "nll_loss"):
             self.recorder.patches.wrap(nn.functional, name, self._around)
+        for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
+            self.recorder.patches.wrap(nn.functional, name, self._around_regression)
 
     def before_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember the token ids that the model is called with."""
@@ -60,6 +63,24 @@ class TokenWatch(Watch):
             names = ("input", "target", "weight", "size_average", "ignore_index")
             self.guarded(self._note)(dict(zip(names, args, strict=False)) | kwargs)
         return original(*args, **kwargs)
+
+    def _around_regression(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._ids and not torch.compiler.is_compiling():
+            known = dict(zip(("input", "target"), args, strict=False)) | kwargs
+            self.guarded(self._note_regression)(known.get("input"), known.get("target"))
+        return original(*args, **kwargs)
+
+    def _note_regression(self, prediction: Any, target: Any) -> None:
+        """Numbers to be met that are the next token ids of the input."""
+        if not isinstance(prediction, torch.Tensor) or not isinstance(target, torch.Tensor):
+            return
+        line = self.recorder.frames.line()
+        known = len(self._regressed) >= _MOST_CALLS or tuple(line or ()) in self._regressed
+        if known or not prediction.requires_grad or not target.is_floating_point() or target.numel() < 8:
+            return
+        wanted = target.detach().round()
+        if torch.equal(wanted, target.detach()) and any(is_next(ids, wanted.long()) for ids in self._ids):
+            self._regressed[tuple(line or ())] = line
 
     def _note(self, known: dict[str, Any]) -> None:
         prediction, target = known.get("input"), known.get("target")
@@ -94,6 +115,9 @@ class TokenWatch(Watch):
         record["matches"] = [old + new for old, new in zip(record["matches"], shifted, strict=True)]
         record["positions"] += positions
         record["distinct"] = max(record["distinct"], int(torch.unique(aligned).numel()))
+        if max(matches) < 0.5 * positions:
+            # Tags are no tokens: which way the flat targets lie, only their padding tells.
+            ids, aligned, first = max(fitting, key=lambda found: _constancy(found[0], found[1]))
         self._note_padding(record, prediction, known.get("weight"), ids, aligned, ignored, first)
 
     def _offset(self, prediction: torch.Tensor) -> int:
@@ -169,6 +193,8 @@ class TokenWatch(Watch):
 
     def finish(self) -> None:
         """Where targets are not shifted: is the model causal, so that it sees what it is asked for."""
+        for line in self._regressed.values():
+            self.recorder.stream.emit("token-regression", line=line)
         for record in self._places.values():
             copied = record["matches"][_LAGS.index(0)] + record["matches"][_LAGS.index(-1)]
             if record["positions"] and copied > 0.9 * record["positions"] and record["root"] >= 0:
@@ -254,6 +280,16 @@ def _alignments(ids: torch.Tensor, target: torch.Tensor) -> list[tuple[torch.Ten
     return found
 
 
+def is_next(ids: torch.Tensor, target: torch.Tensor) -> bool:
+    """Whether (nearly) all targets, at least 32 of five kinds, are the input's token ids one position later."""
+    for rows, aligned, _ in _alignments(ids, target):
+        matches, positions = _matches(rows, aligned, -100)
+        same = matches[_LAGS.index(1)] >= 0.98 * positions
+        if positions >= 32 and same and torch.unique(aligned).numel() >= 5:
+            return True
+    return False
+
+
 def _matches(ids: torch.Tensor, target: torch.Tensor, ignored: int) -> tuple[list[int], int]:
     """How many targets equal the input token at each lag, over the positions that all lags have."""
     time, length = ids.shape[1], target.shape[1]
@@ -267,6 +303,13 @@ def _matches(ids: torch.Tensor, target: torch.Tensor, ignored: int) -> tuple[lis
         counted &= ~tail[1][:, start:stop] & (part != tail[0])
     found = [int(((ids[:, start + lag : stop + lag] == part) & counted).sum()) for lag in _LAGS]
     return found, int(counted.sum())
+
+
+def _constancy(ids: torch.Tensor, target: torch.Tensor) -> float:
+    """Share of the commonest target at the places of padding; -1 where there are none."""
+    tail = _tail(ids)
+    values = target[tail[1][:, : target.shape[1]]] if tail is not None else target[:0, 0]
+    return float(torch.unique(values, return_counts=True)[1].max() / values.numel()) if values.numel() else -1.0
 
 
 def _tail(ids: torch.Tensor) -> tuple[int, torch.Tensor] | None:

@@ -31,10 +31,12 @@ class TestBatchNorm:
     def test_momentum_of_one_and_of_zero_are_found(self):
         assert findings_of("ARC013", norm(momentum=0.99))
         assert findings_of("ARC013", norm(momentum=0.0))
+        assert "stay at mean 0" in findings_of("ARC013", norm(momentum=1e-5))[0].message
 
     def test_usual_settings_are_silent(self):
         assert not findings_of("ARC013", norm(eps=1e-3, momentum=0.003))
         assert not findings_of("ARC013", norm(momentum=None))
+        assert not findings_of("ARC013", norm(momentum=3e-4))
 
     def test_batches_of_two_are_found_and_convolutions_of_one_image_are_silent(self, taped):
         flat, deep = nn.BatchNorm1d(5), nn.BatchNorm2d(5)

@@ -66,3 +66,30 @@ def test_an_encoder_that_reads_what_was_decoded_is_silent(taped):
     tape = chain(taped, nn.Linear(4, 4))
     modules = (ModuleRecord("fc", "Linear", parameters=20), ModuleRecord("fc.inner", "Linear", parameters=20))
     assert not findings_of("ARC018", ModuleTree(modules=modules), calls_of("fc", (10, 11)), tape)
+
+
+class TestTwoNames:
+    """`self.k = self.q`."""
+
+    def log(self, **fields):
+        return calls_of("q", (10, 11), aliases=((0, ("q", "k")),), **fields)
+
+    def tape(self, taped, layer, same=True):
+        def compute():
+            x = torch.randn(3, 4)
+            return (layer(x) * layer(x if same else torch.randn(3, 4))).sum()
+
+        return taped(compute, q=layer).tape
+
+    def test_a_layer_that_gets_one_input_under_two_names_is_found_where_it_gets_the_second(self, taped):
+        log = self.log(named_again={(0, "q"): Source("net.py", 6)})
+        (finding,) = findings_of("ARC018", tree_of("q", "Linear"), log, self.tape(taped, nn.Linear(4, 4)))
+        assert finding.location.line == 6
+        assert "q and k" in finding.message
+
+    def test_two_towers_with_one_set_of_weights_are_silent(self, taped):
+        assert not findings_of("ARC018", tree_of("q", "Linear"), self.log(), self.tape(taped, nn.Linear(4, 4), False))
+
+    def test_a_layer_of_one_name_that_is_asked_twice_is_silent(self, taped):
+        tape = self.tape(taped, nn.Linear(4, 4))
+        assert not findings_of("ARC018", tree_of("q", "Linear"), calls_of("q", (10, 11)), tape)

@@ -1,10 +1,17 @@
 """Missing values, preprocessing, tokens."""
 
+import ast
+
+from doctor.checks.data.constant_inputs import ConstantInputLimits, constant_inputs
+
 from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLine, DataLines
 from doctor.evidence.input_moments import InputMoments, InputStatistics, Moments, NonFiniteInput, Sentinel
 from doctor.evidence.program_run import Crash, ProgramRun
 from doctor.evidence.target_log import TargetLog, TargetRecord
 from doctor.evidence.token_log import TokenLog, TokenRecord
+from doctor.findings import Severity
+from doctor.observe import origins
 from doctor.testing import findings_of
 
 HERE = Source("train.py", 7, "main")
@@ -124,3 +131,56 @@ def test_raw_columns_after_training_on_standardised_ones_are_a_mismatch():
 def test_one_column_that_drifts_far_is_no_mismatch_of_all():
     drift = moments((0.1, 0.2, 0.1, 9.0), (1.0, 1.0, 1.0, 1.0))
     assert not findings_of("DAT016", pair(moments((0.0,) * 4, (1.0,) * 4), drift, 2))
+
+
+def constant(statistics):
+    return list(constant_inputs(statistics, None, None, ConstantInputLimits()))
+
+
+class TestConstantInputs:
+    def seen(self, low=0.5, high=0.5, **changes):
+        fields = {"samples": 400, "batches": 8, "source": HERE, **changes}
+        return Moments(mean=(0.5, 0.5), std=(0.0, 0.0), between=(0.0, 0.0), low=(low, 0.5), high=(high, 0.5), **fields)
+
+    def test_the_same_values_for_every_sample_fire(self):
+        (finding,) = constant(pair(self.seen()))
+        assert (finding.severity, finding.location.line) == (Severity.ERROR, HERE.line)
+
+    def test_one_column_that_varies_is_enough(self):
+        assert not constant(pair(self.seen(low=0.0)))
+
+    def test_a_constant_beside_another_input_or_trained_in_one_batch_is_silent(self):
+        assert not constant(pair(self.seen(others=1)))
+        assert not constant(pair(self.seen(batches=1)))
+
+
+class TestDataLines:
+    def lines(self, text):
+        found = [
+            DataLine(
+                f["kind"],
+                f["call"],
+                Source(*f["line"]),
+                tuple(f["names"]),
+                tuple(f["arguments"]),
+                tuple(f.get("computed", ())),
+            )
+            for f in origins._of(ast.parse(text), "train.py")
+        ]
+        return DataLines(tuple(found))
+
+    def test_values_changed_in_the_call_of_the_data_set_lie_there(self):
+        lines = self.lines(
+            "x = torch.tensor(d.data)\ny = torch.tensor(d.target)\nsets = TensorDataset(255 * x, torch.where(bad, y[order], y))"
+        )
+        assert (lines.inputs().line, lines.targets().line) == (3, 3)
+
+    def test_types_shapes_and_slices_change_no_value(self):
+        lines = self.lines(
+            "x = torch.tensor(d.data)\ny = torch.tensor(d.target)\nsets = TensorDataset(x[:90].float(), y[:90].view(-1))"
+        )
+        assert (lines.inputs().line, lines.targets().line) == (1, 2)
+
+    def test_evaluation_inputs_changed_in_their_data_set_lie_there(self):
+        lines = self.lines("train = TensorDataset(x_train, y_train)\nheld = TensorDataset(16 * x_test + 3, y_test)")
+        assert lines.evaluation_inputs().line == 2

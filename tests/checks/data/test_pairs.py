@@ -38,6 +38,26 @@ def test_a_third_of_random_labels_is_label_noise():
     assert codes(*blobs(noise=0.35)) == ["DAT013"]
 
 
+def test_one_in_five_labels_of_two_classes_flipped_is_label_noise():
+    x, y = blobs()
+    flipped = torch.rand(900, generator=torch.Generator().manual_seed(5)) < 0.2
+    assert codes(x, torch.where(flipped, 1 - y % 2, y % 2)) == ["DAT013"]
+    assert codes(x, y % 2) == []
+
+
+def test_two_classes_that_overlap_at_their_border_are_no_label_noise():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1200, 8, generator=generator)
+    chance = torch.sigmoid(3 * x.sum(1) / 8**0.5)
+    assert codes(x, (torch.rand(1200, generator=generator) < chance).long()) == []
+
+
+def test_a_rare_class_that_nothing_tells_is_no_label_noise():
+    generator = torch.Generator().manual_seed(1)
+    y = (torch.rand(1200, generator=generator) < 0.18).long()
+    assert codes(torch.randn(1200, 8, generator=generator), y) == []
+
+
 def test_rare_classes_that_distance_does_not_recognise_are_no_label_noise():
     generator = torch.Generator().manual_seed(3)
     y = torch.multinomial(torch.tensor([0.62, 0.14, 0.10, 0.08, 0.06]), 1500, True, generator=generator)

@@ -60,6 +60,14 @@ class TestDuplicates:
         assert not findings_of("DAT002", log(pass_repeated=20))
         assert not findings_of("DAT002", log(pass_repeated=400, continuous_share=0.02))
 
+    def test_copies_of_all_samples_fire_whatever_their_values_and_chance_repeats_do_not(self):
+        coarse = {"pass_samples": 1200, "pass_repeated": 1160, "continuous_share": 0.02}
+        assert findings_of("DAT002", log(**coarse, pass_unevenness=0.0))
+        assert not findings_of("DAT002", log(**coarse, pass_unevenness=0.9))
+        assert not findings_of(
+            "DAT002", log(**{**coarse, "pass_repeated": 1192}, pass_unevenness=0.0)
+        )  # 8 rows: a truth table
+
 
 class TestWorkers:
     def test_the_same_noise_in_two_workers_fires_where_the_generator_is_made(self):

@@ -3,7 +3,7 @@
 from doctor.evidence.base import Source
 from doctor.evidence.batch_log import BatchLog, LoaderRecord
 from doctor.evidence.evaluation_losses import EvaluationLosses
-from doctor.evidence.evaluation_use import Division, EvaluatedRows, EvaluationUse, Window
+from doctor.evidence.evaluation_use import Collapse, Division, EvaluatedRows, EvaluationUse, Window
 from doctor.evidence.loss_calls import LossCall, LossCalls
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.evidence.training_trace import Step, TrainingTrace
@@ -61,6 +61,12 @@ class TestMetricBug:
         assert not findings_of("EVL006", division("loss-mean", "batches"))
         assert not findings_of("EVL006", division("correct", "batches", size=1))
 
+    def test_one_number_for_all_labels_fires(self):
+        use = EvaluationUse(collapses=(Collapse("logits.argmax()", (32, 10), HERE),))
+        (finding,) = findings_of("EVL006", use)
+        assert (finding.location.line, finding.level) == (30, "error")
+        assert "32 samples" in finding.message
+
 
 class TestEvalOnTrain:
     def place(self, text="accuracy(val_loader)", **changes):
@@ -76,6 +82,12 @@ class TestEvalOnTrain:
         use = EvaluationUse(places=(self.place(),), datasets=((0, (1, 2)), (1, (1, 2))))
         assert findings_of("EVL005", use, self.log())[0].location.line == 12
 
+    def test_a_test_set_that_training_holds_beside_others_is_leakage(self):
+        (finding,) = findings_of("EVL005", EvaluationUse(places=(self.place(trained=2000),)), self.log())
+        assert "train-test-leakage" in finding.faults
+        (finding,) = findings_of("EVL005", EvaluationUse(places=(self.place(),)), self.log())
+        assert "train-test-leakage" not in finding.faults
+
     def test_training_accuracy_besides_another_set_is_silent(self):
         use = EvaluationUse(places=(self.place(), self.place(shared=0)))
         assert not findings_of("EVL005", use, self.log())
@@ -85,6 +97,13 @@ class TestEvalOnTrain:
 
     def test_training_accuracy_told_as_such_is_silent(self):
         assert not findings_of("EVL005", EvaluationUse(places=(self.place("train_accuracy = score(x)"),)), self.log())
+
+    def test_training_samples_are_evaluated_while_the_held_out_ones_are_never_read(self):
+        (finding,) = findings_of(
+            "EVL005", EvaluationUse(places=(self.place("score(x)", unread=("x_test",)),)), BatchLog()
+        )
+        assert "x_test is never read" in finding.message
+        assert not findings_of("EVL005", EvaluationUse(places=(self.place("score(x)"),)), BatchLog())
 
     def test_a_graph_whose_split_is_a_mask_is_silent(self):
         assert not findings_of("EVL005", EvaluationUse(places=(self.place(whole=True),)), self.log())

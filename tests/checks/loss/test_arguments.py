@@ -2,6 +2,7 @@
 
 from doctor.evidence.base import Source
 from doctor.evidence.loss_arguments import CtcFacts, LossArguments, LossPlace
+from doctor.evidence.token_alignment import TokenAlignment
 from doctor.evidence.training_trace import Step, TrainingTrace
 from doctor.testing import findings_of
 
@@ -118,3 +119,10 @@ def test_a_first_loss_far_above_that_of_ignorance_is_a_hint():
     assert finding.level == "info"
     usual = TrainingTrace((Step(0, 0, 2.5, 0.1, 1.0, 1.0, 1e-3),), HERE)
     assert not findings_of("LOS015", place("cross_entropy"), usual)
+
+
+def test_a_regression_on_token_ids_is_a_wrong_loss():
+    line = Source("train.py", 52)
+    (finding,) = findings_of("LOS005", LossArguments(), TokenAlignment(regressed=(line,)))
+    assert (finding.level, finding.location.line) == ("error", 52)
+    assert not findings_of("LOS005", LossArguments(), TokenAlignment())

@@ -2,6 +2,7 @@
 
 from doctor.evidence.base import Source
 from doctor.evidence.loss_graph import BackwardRecord, GraphCut, LossGraph, find_cuts
+from doctor.evidence.module_tree import ModuleTree, ParameterRecord
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.testing import findings_of
 
@@ -29,3 +30,24 @@ def test_what_was_computed_without_gradients_carries_none_through_a_later_layer(
         Op(2, "detach", (note(5, True),), (note(6, None),), source=HERE),
     )
     assert not list(find_cuts(Tape(0, ops, loss=5), frozenset({"c"})))
+
+
+class TestFewLostParameters:
+    names = tuple(f"layer{i}.weight" for i in range(8))
+    graph = LossGraph((backward(*names[1:]),), (GraphCut("cat", HERE, lost=names[:1]),), names)
+
+    def tree(self, optimizer):
+        own = ParameterRecord(self.names[0], (4, 4), optimizer=optimizer)
+        return ModuleTree(parameters=(own, *(ParameterRecord(n, (4, 4), optimizer=0) for n in self.names[1:])))
+
+    def test_those_that_an_optimizer_holds_are_meant_to_train(self):
+        (finding,) = findings_of("LOS006", self.graph, self.tree(0))
+        assert "7 of 8 trainable parameters" in finding.message
+        assert finding.location.line == 7
+
+    def test_fixed_features_that_no_optimizer_holds_are_silent(self):
+        assert not findings_of("LOS006", self.graph, self.tree(None))
+
+    def test_an_average_of_the_weights_that_moves_by_hand_is_silent(self):
+        averaged = LossGraph(self.graph.backwards, self.graph.cuts, self.names, moved=self.names[:1])
+        assert not findings_of("LOS006", averaged, self.tree(0))

@@ -86,3 +86,13 @@ def test_a_warm_up_longer_than_the_training_fires_where_it_is_set_and_a_usual_on
     assert (finding.location.line, finding.faults) == (3, ("scheduler-misuse", "lr-too-low"))
     usual = by_batch("LambdaLR", rates, initial=5e-5, first=0.0, settings={**settings, "num_training_steps": 90000})
     assert not findings_of("OPT008", GOES_ON, log(usual, rates=rates), made)
+
+
+def test_a_rate_in_the_place_of_a_factor_is_told_before_the_first_step_of_the_schedule():
+    record = SchedulerRecord("LambdaLR", 0, {}, MADE, (), 0.01, 0.0001)
+    (finding,) = findings_of("OPT008", GOES_ON, log(record, rates=(0.0001,) * 80, begun=1))
+    assert "gives the rate itself" in finding.message
+    warming = SchedulerRecord("LambdaLR", 0, {}, MADE, (), 0.01, 0.002)
+    assert not findings_of("OPT008", GOES_ON, log(warming, rates=(0.002,) * 80, begun=1))
+    whole = SchedulerRecord("LambdaLR", 0, {}, MADE, (), 1.0, 1.0)  # Noam: the rate itself, times 1
+    assert not findings_of("OPT008", GOES_ON, log(whole, rates=(1.0,) * 80, begun=1))

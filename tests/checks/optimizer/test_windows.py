@@ -83,9 +83,9 @@ class TestPrecision:
 class TestFrozen:
     RUN = ProgramRun("budget", steps=80)
 
-    def tree(self, moved=None):
+    def tree(self, moved=None, optimizer=None):
         head = ParameterRecord("fc.weight", (10, 32), reached=3)
-        body = ParameterRecord("body.0.weight", (32, 32), requires_grad=False, moved=moved)
+        body = ParameterRecord("body.0.weight", (32, 32), requires_grad=False, moved=moved, optimizer=optimizer)
         return ModuleTree((RootRecord(0, "Net", 2000, 320, HERE, forwards=80),), (), (head, body))
 
     def frozen(self, **changes):
@@ -101,6 +101,11 @@ class TestFrozen:
         assert not findings_of("OPT016", self.RUN, self.frozen(loads=1), self.tree())
         assert not findings_of("OPT016", self.RUN, self.frozen(), self.tree(moved=0.1))
         assert not findings_of("OPT016", self.RUN, self.frozen(untrained=1, examined=1), self.tree())
+
+    def test_one_random_layer_that_an_optimizer_was_given_is_on_trial(self):
+        frozen = self.frozen(untrained=1, examined=1)
+        (finding,) = findings_of("OPT016", self.RUN, frozen, self.tree(optimizer=0))
+        assert (finding.level, finding.treatment.kind) == ("warning", "unfreeze-parameters")
 
     def test_nothing_to_learn_explains_the_crash(self):
         crash = Crash("RuntimeError", "element 0 of tensors does not require grad and does not have a grad_fn", THERE)

@@ -1,0 +1,43 @@
+"""Which way flat targets of a sequence lie."""
+
+import torch
+
+from doctor.observe.watches import tokens
+
+
+def batch(fill):
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 40, (16, 12), generator=generator)
+    tags = torch.randint(0, 4, (16, 12), generator=generator)
+    empty = torch.arange(12) >= torch.arange(4, 12).repeat(2)[:, None]
+    return ids.masked_fill(empty, 0), tags.masked_fill(empty, fill).reshape(-1)
+
+
+def test_the_padding_of_flat_tags_tells_that_they_lie_sample_by_sample():
+    ids, flat = batch(fill=0)
+    found = tokens._alignments(ids, flat)
+    assert len(found) == 2
+    rows, aligned, time_first = max(found, key=lambda one: tokens._constancy(one[0], one[1]))
+    assert not time_first
+    assert tokens._constancy(rows, aligned) == 1.0
+
+
+def test_tags_time_step_by_time_step_are_told_as_well():
+    ids, flat = batch(fill=-100)
+    by_time = flat.reshape(16, 12).t().reshape(-1)
+    found = tokens._alignments(ids.t().contiguous(), by_time)
+    assert max(found, key=lambda one: tokens._constancy(one[0], one[1]))[2]
+
+
+def test_no_padding_tells_nothing():
+    ids = torch.randint(1, 40, (16, 12), generator=torch.Generator().manual_seed(0))
+    assert tokens._constancy(ids, torch.zeros(16, 12, dtype=torch.long)) == -1.0
+
+
+def test_targets_that_are_the_next_tokens_are_told_and_others_are_not():
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 40, (8, 20), generator=generator)
+    assert tokens.is_next(ids[:, :-1], ids[:, 1:])
+    assert tokens.is_next(ids.t()[:-1], ids.t()[1:].reshape(-1))  # time first
+    assert not tokens.is_next(ids[:, :-1], torch.randint(0, 40, (8, 19), generator=generator))  # counts, ratings
+    assert not tokens.is_next(ids[:, :-1] % 2, ids[:, 1:] % 2)
