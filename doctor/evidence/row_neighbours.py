@@ -140,7 +140,9 @@ def _nearest(rows: Array, base: Array, by: list[int], apart: Array | None = None
         ordered, wanted = base[order, column], rows[:, column]
         near = NEAR
         for _ in range(12):
-            low, high = (np.searchsorted(ordered, wanted + sign * near, side) for sign, side in ((-1, "left"), (1, "right")))
+            low, high = (
+                np.searchsorted(ordered, wanted + sign * near, side) for sign, side in ((-1, "left"), (1, "right"))
+            )
             if (high - low).sum() <= PAIRS:
                 break
             near /= 2
