@@ -14,7 +14,7 @@ from ._rows import listed
 class NearRowLimits(Limits):
     """Thresholds of DAT004 on tables."""
 
-    farthest: float = 0.25  # mean difference of the columns, in their spreads: one of four may be another
+    farthest: float = 0.35  # mean difference of the columns, in tenths of their spreads: a third may be others
     overlap: float = 0.6  # of the 5-letter pieces of two texts
     false: float = 0.005  # of the rows found, by what training rows have among each other
     min_rows: int = 4

@@ -315,7 +315,8 @@ def _worth(learned: _Learned) -> Array:
     """
     if not learned.sample.classifies:
         residual = learned.model.oob_prediction_ - learned.labels
-        return np.maximum(1 - residual**2 / max(float(np.var(learned.labels)), 1e-12), -3.0)
+        explained: Array = np.maximum(1 - residual**2 / max(float(np.var(learned.labels)), 1e-12), -3.0)
+        return explained
     own = np.searchsorted(learned.model.classes_, learned.labels)
     shares = np.bincount(own, minlength=len(learned.model.classes_)) / len(own)
     probabilities = learned.probabilities

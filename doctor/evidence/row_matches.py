@@ -8,6 +8,7 @@ differ in this one tell how many agree in it, too, by coincidence. Where coincid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -246,7 +247,7 @@ def _collision(column: ColumnProfiles | None) -> float:
 
 
 def _clear(pairs: int, expected: float) -> bool:
-    return pairs > BEYOND * expected + 5 * expected**0.5
+    return pairs > BEYOND * expected + 5 * math.sqrt(expected)
 
 
 def _repeats(tables: Tables, chance: _Chance) -> tuple[Repeats, ...]:

@@ -21,7 +21,8 @@ else:
 ANCHORS = 3_000  # training rows whose own neighbours say what is usual
 PAIRS = 500_000  # pairs of rows that are compared for each column by which candidates are found
 BY = 4  # columns by which candidates are found: a copy agrees in one of them at least
-NEAR = 0.02  # of a column's spread, within which values can be those of a copy
+NEAR = 0.05  # of a column's spread, within which values can be those of a copy
+APART = 0.1  # of a column's spread, from which values are simply others
 MEASURED = 3  # columns of many values that a row must have, for a neighbour to mean anything
 WORDS, LETTERS = 4, 25  # of a text, on average and at least: shorter ones are said by many
 _UNLIKE = np.inf
@@ -31,8 +32,8 @@ _UNLIKE = np.inf
 class Neighbours:
     """How near rows of `split` are to the nearest training row, and how near some training rows are to another.
 
-    `distance` and `usual` run from 0 to 1: the mean over columns of the difference in spreads, cut at 1 and 1 for
-    another category; of a text (`column`) one less the overlap of 5-letter pieces. What shares no value is infinite.
+    `distance` and `usual` run from 0 to 1: the mean over columns of the difference, in tenths of the column's spread
+    and at most 1, and 1 for another category; of a text (`column`) one less the overlap of 5-letter pieces. What shares no value is infinite.
     """
 
     split: str
@@ -129,7 +130,7 @@ def _scaled(sample: TableSample, split: SplitSample, name: str) -> tuple[Array, 
         return np.zeros(len(one)), np.zeros(len(two))
     low, middle, high = np.quantile(known, (0.25, 0.5, 0.75))
     spread = (high - low) / 1.349 or float(known.std()) or 1.0
-    return tuple(np.nan_to_num((values - middle) / spread, nan=-1e6) for values in (one, two))  # type: ignore[return-value]
+    return tuple(np.nan_to_num((values - middle) / spread, nan=-1e6) for values in (one, two))
 
 
 def _nearest(rows: Array, base: Array, by: list[int], apart: Array | None = None) -> Array:
@@ -140,9 +141,8 @@ def _nearest(rows: Array, base: Array, by: list[int], apart: Array | None = None
         ordered, wanted = base[order, column], rows[:, column]
         near = NEAR
         for _ in range(12):
-            low, high = (
-                np.searchsorted(ordered, wanted + sign * near, side) for sign, side in ((-1, "left"), (1, "right"))
-            )
+            low = np.searchsorted(ordered, wanted - near, "left")
+            high = np.searchsorted(ordered, wanted + near, "right")
             if (high - low).sum() <= PAIRS:
                 break
             near /= 2
@@ -156,7 +156,7 @@ def _nearest(rows: Array, base: Array, by: list[int], apart: Array | None = None
                 first = np.repeat(ends[start:stop] - counts[start:stop], counts[start:stop])
                 place = np.arange(len(own)) + (ends[start - 1] if start else 0) - first + low[own]
                 theirs = order[place]
-                apart_by = np.minimum(np.abs(rows[own] - base[theirs]), 1).mean(axis=1)
+                apart_by = np.minimum(np.abs(rows[own] - base[theirs]) / APART, 1).mean(axis=1)
                 if apart is not None:
                     apart_by[theirs == apart[own]] = _UNLIKE
                 np.minimum.at(found, own, apart_by)
