@@ -31,7 +31,8 @@ def _counted(target: ColumnProfiles, limits: TableLabelLimits) -> bool:
         return False
     ordered = sorted((int(float(value)), count) for value, count in target.counts.items())
     frequencies = [count for _, count in ordered]
-    if max(frequencies) < 2 * min(frequencies):
+    inner = sorted(frequencies)[len(frequencies) // 10 : -len(frequencies) // 10]
+    if inner[-1] < 2 * inner[0]:
         return False  # about as many of each: classes, or numbers of which every split has all
     ranks = {place: rank for rank, place in enumerate(sorted(range(len(ordered)), key=frequencies.__getitem__))}
     step = sum(abs(ranks[i + 1] - ranks[i]) for i in range(len(ordered) - 1)) / (len(ordered) - 1)
