@@ -172,8 +172,9 @@ def _is_artifact(target: str) -> bool:
     if target.partition(":")[0].endswith((".py", ".evidence")):
         return False
     from doctor.subjects.artifact import is_artifact
+    from doctor.subjects.dataset import form_of, is_data
 
-    return is_artifact(target)
+    return is_artifact(target) and not (form_of(target) == "pt" and is_data(target))
 
 
 @main.command()

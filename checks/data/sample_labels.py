@@ -253,7 +253,7 @@ def absent_classes(samples: Samples, tensors: TensorSamples | None, limits: Abse
             rows = np.flatnonzero(np.isin(samples.label, unseen))
             yield Finding(
                 severity=Severity.ERROR if other[unseen].sum() >= 2 else Severity.WARNING,
-                message=f"{len(unseen)} classes of {name} are not in {first}: {_named(samples, unseen)} "
+                message=f"{_classes(len(unseen))} of {name} {_are(len(unseen))} not in {first}: {_named(samples, unseen)} "
                 f"({units(samples, len(rows))})",
                 measured={"classes": Measure(value=len(unseen), threshold=0)},
                 rows=listed(samples, rows),
@@ -262,15 +262,24 @@ def absent_classes(samples: Samples, tensors: TensorSamples | None, limits: Abse
             )
         expected = training / training.sum() * other.sum()
         absent = np.flatnonzero((other == 0) & (expected >= limits.expected))
+        absent = absent[[not samples.labels[code].startswith("-") for code in absent]]  # no class: DAT006 tells of it
         if len(absent):
             yield Finding(
                 severity=Severity.WARNING,
-                message=f"{len(absent)} classes of {first} are not in {name}: {_named(samples, absent)}",
+                message=f"{_classes(len(absent))} of {first} {_are(len(absent))} not in {name}: {_named(samples, absent)}",
                 measured={"expected": Measure(value=float(expected[absent].max()), threshold=limits.expected)},
                 remedy="split by class (stratified): the metric says nothing of a class that it does not see",
                 **seen("labels of both splits"),
             )
         yield from _shifted(samples, first, name, training, other, limits)
+
+
+def _classes(count: int) -> str:
+    return f"{count} class{'es' * (count != 1)}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _shifted(

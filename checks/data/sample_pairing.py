@@ -113,6 +113,7 @@ class NoiseLimits(Limits):
     margin: float = 0.5  # between the two likeliest classes, from which the model is sure
     contradicted: float = 0.02  # of the labels of which it is sure
     gap: float = 0.2  # by which another class is likelier than the label, for the label to be listed
+    steady: float = 0.45  # contradictions in the surer half of those labels over the other half; overlap leaves 0.2
     least: int = 5
     recognised: float = 0.15  # of a class, below which its labels cannot be judged
     confusable: float = 0.2  # of the labels of two classes exchanged: these classes look alike
@@ -144,6 +145,8 @@ def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLim
     rate = float(wrong.sum() / max(sure.sum(), 1))
     if wrong.sum() < limits.least or rate < limits.contradicted or sure.mean() < 0.2:
         return
+    if _steadiness(surest[:, -1] - surest[:, -2], sure, wrong) < limits.steady:
+        return
     rows = told.rows[judged & _contradicted(told.probability, told.label, limits.gap)]
     remaining = np.isin(told.rows, rows, invert=True)
     yield Finding(
@@ -160,6 +163,15 @@ def noisy_samples(samples: Samples, reference: SampleReference, limits: NoiseLim
         **compared("out-of-fold accuracy of a reference model", told.accuracy, float(told.right[remaining].mean()),
                    "over all labels, and without those that look wrong"),
     )  # fmt: skip
+
+
+def _steadiness(margin: np.ndarray, sure: np.ndarray, wrong: np.ndarray) -> float:
+    """Contradicted labels in the half of which the model is surer, over those in the other half: where classes overlap
+    they fall off with certainty, labels changed by mistake do not.
+    """
+    order = np.flatnonzero(sure)[np.argsort(-margin[sure], kind="stable")]
+    surer, other = (float(part.sum()) for part in np.array_split(wrong[order], 2))
+    return surer / max(other, 1.0)
 
 
 def _confusable(predicted: np.ndarray, label: Ints, classes: int, limits: NoiseLimits) -> np.ndarray:

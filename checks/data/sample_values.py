@@ -62,11 +62,13 @@ def tokens_of_texts(texts: TextRecords, tokens: TokenCounts, limits: TokenizerLi
     unknown = int(tokens.unknown.sum()) / max(total, 1)
     if tokens.has_unknown and unknown >= limits.unknown:
         rows = np.flatnonzero(tokens.unknown > 0.2 * tokens.tokens)
-        rows = rows if len(rows) else np.flatnonzero(tokens.unknown)
+        where = f"in {len(rows):,} records it is a fifth or more"
+        if not len(rows):
+            rows = np.flatnonzero(tokens.unknown)
+            where = f"{len(rows):,} of {samples.count:,} records have some"
         yield Finding(
             severity=Severity.ERROR if unknown >= limits.error_unknown else Severity.WARNING,
-            message=f"{unknown:.1%} of {total:,} tokens are unknown to {tokens.tokenizer}; in {len(rows):,} records "
-            "it is a fifth or more",
+            message=f"{unknown:.1%} of {total:,} tokens are unknown to {tokens.tokenizer}; {where}",
             measured={"unknown": Measure(value=unknown, threshold=limits.unknown)},
             rows=listed(samples, rows),
             remedy="use the tokenizer of this language and spelling, or one that falls back to bytes",
@@ -120,13 +122,19 @@ def stored_ids(texts: TextRecords, tokens: TokenCounts | None) -> Iterator[Findi
     """Records of token ids against the vocabulary."""
     if texts.ids is None:
         return
-    low, high = texts.ids
-    rows = (tokens.rows or tokens.vocabulary) if tokens else None
-    if low < 0 or (rows is not None and high >= rows):
+    low, high = int(texts.ids[:, 0].min()), int(texts.ids[:, 1].max())
+    known = (tokens.rows or tokens.vocabulary) if tokens else None
+    if low < 0 or (known is not None and high >= known):
+        foreign = (texts.ids[:, 0] < 0) | (texts.ids[:, 1] >= known if known is not None else False)
+        rows = np.flatnonzero(foreign)
+        has = f"the vocabulary has {known:,} (0 to {known - 1:,})" if known else "the first id is 0"
         yield Finding(
             severity=Severity.ERROR,
-            message=f"token ids run from {low} to {high}" + (f", the vocabulary has {rows:,}" if rows else ""),
-            measured={"id": Measure(value=low if low < 0 else high, threshold=0 if low < 0 else (rows or 0) - 1)},
+            message=f"{len(rows):,} of {texts.samples.count:,} records hold token ids that no vocabulary row answers: ids run "
+            f"from {low} to {high}, {has}",
+            measured={"id": Measure(value=low if low < 0 else high, threshold=0 if low < 0 else (known or 0) - 1),
+                      "records": Measure(value=len(rows), threshold=0)},
+            rows=listed(texts.samples, rows),
             remedy="encode the texts anew by the tokenizer of this model",
             **seen("all ids were read"),
-        )
+        )  # fmt: skip

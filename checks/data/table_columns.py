@@ -31,8 +31,16 @@ class UnitLimits(Limits):
     foretold: float = 0.6  # how well other columns tell the heaps apart: populations differ in more than one column
 
 
+class TableDegenerateLimits(Limits):
+    """Thresholds of DAT010 on tables."""
+
+    usual: float = 0.9  # of a column's rows elsewhere have the value that it always has in one split
+
+
 @look("DAT010")
-def degenerate_columns(profile: TableProfile, facts: ColumnFacts | None) -> Iterator[Finding]:
+def degenerate_columns(
+    profile: TableProfile, facts: ColumnFacts | None, limits: TableDegenerateLimits
+) -> Iterator[Finding]:
     """Columns with one value or none, and columns that repeat another."""
     series = _series(profile)
     for column in profile.features:
@@ -43,9 +51,14 @@ def degenerate_columns(profile: TableProfile, facts: ColumnFacts | None) -> Iter
             continue
         everywhere = not varied
         what = "is empty" if empty and not single else "has one value"
+        usual = bool(varied) and all(_usual(column, split, varied) >= limits.usual for split in single) and not empty
         part_of_series = re.sub(r"\d+", "#", column.name) in series
         severity = (
-            Severity.INFO if part_of_series and everywhere else Severity.WARNING if everywhere else Severity.ERROR
+            Severity.INFO
+            if usual or (part_of_series and everywhere)
+            else Severity.WARNING
+            if everywhere
+            else Severity.ERROR
         )
         others = f", and varies in {' and '.join(varied)}" if varied else ""
         yield Finding(
@@ -62,6 +75,16 @@ def degenerate_columns(profile: TableProfile, facts: ColumnFacts | None) -> Iter
             location=Location(column=other),
             remedy=f"drop {other}",
         )
+
+
+def _usual(column: ColumnProfiles, split: str, others: list[str]) -> float:
+    """How much of the other splits has the only value of this one: a rare flag may never be up in a short split."""
+    own = column.of(split)
+    if own is None or not own.values:
+        return 0.0
+    value, there = own.values[0][0], [column.of(other) for other in others]
+    rows = sum(one.rows - one.nulls for one in there if one)
+    return sum(dict(one.values).get(value, 0) for one in there if one) / max(rows, 1)
 
 
 def _constant(column: ColumnProfiles, split: str) -> bool:

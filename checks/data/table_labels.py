@@ -21,6 +21,23 @@ class TableLabelLimits(Limits):
     max_classes: int = 200
     expected: float = 8.0  # rows of a class that a split would have, for its absence to be no accident
     vanished: float = 0.1  # share of a class in training, over that in the evaluation
+    accident: float = 0.05  # probability that all rows of a class came into one split by chance
+    counted: int = 15  # whole numbers from which on they may be counts, if neighbours are about as frequent
+
+
+def _counted(target: ColumnProfiles, limits: TableLabelLimits) -> bool:
+    """Whether whole numbers are counts or amounts: many, and as frequent as their neighbours, which class ids are not."""
+    if target.column.kind != "integer" or len(target.counts) < limits.counted:
+        return False
+    ordered = sorted((int(float(value)), count) for value, count in target.counts.items())
+    frequencies = [count for _, count in ordered]
+    inner = sorted(frequencies)[len(frequencies) // 10 : -len(frequencies) // 10]
+    if inner[-1] < 2 * inner[0]:
+        return False  # about as many of each: classes, or numbers of which every split has all
+    ranks = {place: rank for rank, place in enumerate(sorted(range(len(ordered)), key=frequencies.__getitem__))}
+    step = sum(abs(ranks[i + 1] - ranks[i]) for i in range(len(ordered) - 1)) / (len(ordered) - 1)
+    gaps = ordered[-1][0] - ordered[0][0] + 1 > 1.02 * len(ordered)  # ids of classes leave none out
+    return gaps or step < 0.6 * (len(ordered) + 1) / 3  # the mean step of ranks in no order
 
 
 @look("DAT006")
@@ -28,6 +45,8 @@ def table_labels(profile: TableProfile, facts: ColumnFacts | None, limits: Table
     """Classes that are written in several ways, that training does not know, or whose numbers stand apart."""
     target = profile.target
     if target is None or not 2 <= len(target.counts) <= limits.max_classes or target.column.kind == "float":
+        return
+    if _counted(target, limits):
         return
     for spelling in facts.spellings if facts else ():
         if spelling.role == "target":
@@ -41,10 +60,15 @@ def table_labels(profile: TableProfile, facts: ColumnFacts | None, limits: Table
     for split in target.splits:
         new = [(value, count) for value, count in split.values if value not in known] if known else []
         if new and split.split != TRAIN:
+            count = sum(number for _, number in new)
+            share = sum(n for _, n in split.values) / sum(target.counts.values())
+            # As many rare rows may all have come into this split: it tells nothing then.
+            rare = max(number for _, number in new)
+            severity = Severity.ERROR if share**rare < limits.accident else Severity.INFO
             shown = ", ".join(f"{value!r} ({count:,})" for value, count in new[:5])
             yield _label(
-                target, f"{sum(count for _, count in new):,} rows of {split.split} have a class that train lacks: {shown}",
-                None, "number the classes over all splits, and see that training has each",
+                target, f"{count:,} rows of {split.split} have a class that train lacks: {shown}",
+                None, "number the classes over all splits, and see that training has each", severity,
             )  # fmt: skip
     yield from _numbers(target)
 
@@ -93,6 +117,8 @@ def table_imbalance(profile: TableProfile, limits: TableLabelLimits) -> Iterator
     """A class that a split lacks, or that training has far less of than the evaluation."""
     target = profile.target
     if target is None or not 2 <= len(target.counts) <= limits.max_classes or target.column.kind == "float":
+        return
+    if _counted(target, limits):
         return
     total = sum(target.counts.values())
     train = target.of(TRAIN)

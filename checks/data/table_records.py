@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from doctor.evidence.broken_records import BrokenRecords
 from doctor.evidence.column_facts import ColumnFacts
@@ -41,6 +41,15 @@ def malformed_rows(records: BrokenRecords) -> Iterator[Finding]:
         )
 
 
+def _on_lines(records: BrokenRecords, file: str, lines: Sequence[int], count: int) -> RowList | None:
+    rows = records.rows_of_lines(file, lines)
+    first = tuple(
+        RowPlace(split="", row=row, path=file, value=f"line {line}") for row, line in zip(rows, lines, strict=False)
+    )
+    every = tuple(("", file, row) for row in rows)
+    return RowList(count=count, of=records.records, first=first[:20], every=every) if rows else None
+
+
 @look("DAT020")
 def garbled_columns(
     records: BrokenRecords | None, facts: ColumnFacts | None, limits: GarbledLimits
@@ -53,6 +62,7 @@ def garbled_columns(
             f"{', '.join(map(str, lines[:10]))}{', ...' if count > 10 else ''}",
             location=Location(path=file, line=lines[0]),
             measured={"lines": Measure(value=count, threshold=0)},
+            rows=_on_lines(records, file, lines, count) if records else None,
             remedy="find the source that writes another encoding, and convert it to UTF-8",
         )
     for garbled in facts.garbled if facts else ():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from doctor.evidence.reference_scores import Pairing, ReferenceScores
+from doctor.evidence.row_matches import RowMatches
 from doctor.evidence.table_profile import TableProfile
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, look
@@ -18,6 +19,7 @@ class TargetLeakLimits(Limits):
 
     alone: float = 0.95  # score of one column, 1 is perfect
     remaining: float = 0.5  # error that it leaves, over the error of all the other columns together
+    remaining_number: float = 0.1  # the same of a number: prices follow areas, and fares follow distances
 
 
 class LabelNoiseLimits(Limits):
@@ -35,15 +37,17 @@ class PairingLimits(Limits):
 
     min_rows: int = 300
     holds: float = 0.25  # signal at which pairs belong together
+    contradicted: float = 0.3  # of a stretch's rows have equals with another target: DAT005 tells of them
 
 
 @look("DAT011")
 def target_leak(scores: ReferenceScores, profile: TableProfile, limits: TargetLeakLimits) -> Iterator[Finding]:
     """One column alone foretells the target nearly without error, and the others together do not."""
+    remaining = limits.remaining if scores.classifies else limits.remaining_number
     leaking = [(name, score) for name, score in scores.scores if score >= limits.alone]
     for name, score in sorted(leaking, key=lambda item: -item[1])[:5]:
         rest = scores.without if scores.without is not None else 0.0
-        clear = (1 - score) <= limits.remaining * (1 - rest) and (1 - rest) >= 0.03
+        clear = (1 - score) <= remaining * (1 - rest) and (1 - rest) >= 0.03
         many = len(leaking) > 3
         yield Finding(
             severity=Severity.ERROR if clear and not many else Severity.INFO,
@@ -59,7 +63,7 @@ def target_leak(scores: ReferenceScores, profile: TableProfile, limits: TargetLe
 
 
 @look("DAT012")
-def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Finding]:
+def wrong_pairs(scores: ReferenceScores, matches: RowMatches | None, limits: PairingLimits) -> Iterator[Finding]:
     """Features tell nothing of the targets beside which they stand."""
     held = [pairing.split for pairing in scores.pairings if pairing.score >= limits.holds]
     nowhere = all(p.permuted is not None and p.score <= _by_chance(p, 0.0) for p in scores.pairings)
@@ -67,6 +71,8 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
     for pairing in scores.pairings:
         if pairing.block is not None:
             first, last, inside, outside = pairing.block
+            if _contradicted(matches, pairing.split, first, last) > limits.contradicted:
+                continue
             yield _pairs(
                 Severity.ERROR, pairing,
                 f"about rows {first:,} to {last:,} of {pairing.split} the reference model is right in {inside:.0%}, "
@@ -92,6 +98,14 @@ def wrong_pairs(scores: ReferenceScores, limits: PairingLimits) -> Iterator[Find
             )  # fmt: skip
 
 
+def _contradicted(matches: RowMatches | None, split: str, first: int, last: int) -> float:
+    """The share of a stretch's rows whose features stand with another target, too."""
+    own = [
+        conflict.rows.numbers(split) for conflict in (matches.conflicts if matches else ()) if conflict.split == split
+    ]
+    return sum(first <= row <= last for rows in own for row in rows) / (last - first + 1)
+
+
 def _by_chance(pairing: Pairing, elsewhere: float) -> float:
     """The score up to which pairs tell nothing; more is allowed where the same features tell much in another split."""
     chance = max(1.3 * (pairing.permuted or 0.0), 1.5 / math.sqrt(pairing.rows))
@@ -102,7 +116,8 @@ def _pairs(severity: Severity, pairing: Pairing, message: str, measured: dict[st
     return Finding(
         severity=severity,
         message=message,
-        measured={**measured, "rows": Measure(value=pairing.rows)},
+        measured={**measured, "rows": Measure(value=pairing.stretch.count if pairing.stretch else pairing.rows)},
+        rows=listed(pairing.stretch) if pairing.stretch else None,
         remedy="join features and targets by a key, not by position, and shuffle them together",
     )
 

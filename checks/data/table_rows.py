@@ -24,11 +24,13 @@ class RowLimits(Limits):
 def repeated_rows(matches: RowMatches, limits: RowLimits) -> Iterator[Finding]:
     """Rows that repeat an earlier row, target included."""
     for repeats in matches.repeats:
+        repeats = repeats.instead or repeats
         clear = _clear(repeats.pairs, repeats.by_chance, limits)
         grave = clear and repeats.rows.count >= limits.min_rows and repeats.rows.share >= limits.min_share
+        order = ", in the same order, as of a part that was delivered twice" if repeats.in_order else ""
         yield Finding(
             severity=Severity.ERROR if grave else Severity.INFO,
-            message=f"{repeats.rows.count:,} of {repeats.rows.of:,} rows of {repeats.split} repeat an earlier row "
+            message=f"{repeats.rows.count:,} of {repeats.rows.of:,} rows of {repeats.split} repeat an earlier row{order} "
             f"({repeats.rows.share:.2%}){_by_chance(repeats.by_chance, repeats.pairs)}{_besides(matches)}",
             measured={
                 "rows": Measure(value=repeats.rows.count, threshold=limits.min_rows),
@@ -46,6 +48,7 @@ def repeated_rows(matches: RowMatches, limits: RowLimits) -> Iterator[Finding]:
 def leaked_rows(matches: RowMatches, limits: RowLimits) -> Iterator[Finding]:
     """Rows of an evaluation split that stand in the training split."""
     for leak in matches.leaks:
+        leak = leak.instead or leak
         clear = _clear(leak.pairs, leak.by_chance, limits)
         grave = clear and leak.rows.count >= limits.min_rows and leak.rows.share >= limits.min_share
         same = f", {leak.same_target:,} of them with the same target" if leak.same_target < leak.rows.count else ""
@@ -69,6 +72,7 @@ def leaked_rows(matches: RowMatches, limits: RowLimits) -> Iterator[Finding]:
 def contradicting_rows(matches: RowMatches, limits: RowLimits) -> Iterator[Finding]:
     """Rows with equal features and different targets."""
     for conflict in matches.conflicts:
+        conflict = conflict.instead or conflict
         clear = _clear(conflict.pairs, conflict.by_chance, limits) and not matches.numeric_target
         grave = clear and conflict.groups >= limits.min_rows and conflict.rows.share >= limits.min_share
         yield Finding(
@@ -94,6 +98,8 @@ def _clear(pairs: int, by_chance: float, limits: RowLimits) -> bool:
 
 
 def _by_chance(expected: float, pairs: int) -> str:
+    if expected >= pairs:
+        return "; coincidence makes as many"
     return f"; coincidence makes about {expected:,.0f} of the {pairs:,} equal pairs" if expected >= 0.5 else ""
 
 

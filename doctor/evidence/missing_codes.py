@@ -169,14 +169,19 @@ def _words(tables: Tables, profile: TableProfile) -> list[MissingCode]:
         raw = f"t{column.column.key[1:]}" if column.column.unreadable else column.column.key
         word = f"lower(trim({raw}))"
         listed = ", ".join(literal(text) for text in (*WORDS, *BESIDE, "none"))
-        values = tables.engine.rows(
-            f"SELECT {word} AS v, count(*) FROM data WHERE {word} IN ({listed}) GROUP BY {word}"
+        written = tables.engine.rows(
+            f"SELECT {word} AS v, trim({raw}) AS w, count(*) AS n FROM data WHERE {word} IN ({listed}) "
+            f"GROUP BY {word}, trim({raw}) ORDER BY n DESC"
         )
+        values = [
+            (word, sum(n for v, _, n in written if v == word)) for word in dict.fromkeys(v for v, _, _ in written)
+        ]
         words = _meant(column, [value for value, _ in values])
         count = sum(number for value, number in values if value in words)
         if words and count >= 3 and 0.002 * column.rows <= count <= 0.9 * column.rows:
             condition = f"{word} IN ({', '.join(literal(value) for value in words)})"
-            found.append(_code(tables, column, "word", tuple(f'"{value}"' for value in words), condition, value=raw))
+            shown = tuple(f'"{text}"' for value, text, _ in written if value in words)
+            found.append(_code(tables, column, "word", shown, condition, value=raw))
     return found
 
 

@@ -7,14 +7,13 @@ Scores run from 0 (no better than without features) to 1: balanced accuracy abov
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from doctor.errors import Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
 from doctor.evidence.identifiers import Identifiers
-from doctor.evidence.table_rows import Rows
+from doctor.evidence.table_rows import Rows, rows_where
 from doctor.evidence.table_sample import Array, SplitSample, TableSample
 from doctor.evidence.threads import one_thread
 from doctor.probes import probe
@@ -29,6 +28,7 @@ ALONE_ROWS = 3_000
 MIN_ROWS = 60
 TREES = 60
 SMALL = 2_500  # rows up to which twice as many trees are grown: their votes are fewer
+SUSPECT = 0.05  # probability of the contradicted labels if classes overlap, from which more is asked
 CHANCE = 0.25  # signals below which permuted targets are tried, too
 
 
@@ -57,7 +57,8 @@ class Pairing:
     """Whether features and targets of a split belong together. `score` is the signal out of bag: the mean over classes of
     2 AUC - 1, or the correlation; 0 is none, whatever the shares of the classes. `permuted` is the best with permuted targets;
     `shift` a displacement of the target by rows under which the score returns (`shifted`); `block` the rows of a stretch
-    (first, last, its share of right answers, that of the rest) in which the model fails while it holds elsewhere.
+    (first, last, its share of right answers, that of the rest) in which the model fails while it holds elsewhere, all
+    of them as `stretch`.
     """
 
     split: str
@@ -67,6 +68,7 @@ class Pairing:
     shifted: float = 0.0
     block: tuple[int, int, float, float] | None = None
     rows: int = 0
+    stretch: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def reference_scores(source: DataSource, sample: TableSample, ids: Identifiers) 
         without = None
         if best[1] >= 0.9 and len(names) > 1:
             without = _Learned(sample, base, tuple(n for n in names if n != best[0])).score
-        pairings = [_pairing(sample, base, learned)]
-        pairings += [_pairing(sample, split, None) for split in sample.others if len(split.rows) >= MIN_ROWS]
+        pairings = [_pairing(source, sample, base, learned)]
+        pairings += [_pairing(source, sample, split, None) for split in sample.others if len(split.rows) >= MIN_ROWS]
         doubts = _doubts(source, sample, learned) if sample.classifies else None
     return ReferenceScores(learned.score, tuple(alone), without, tuple(pairings), doubts, sample.classifies)
 
@@ -117,12 +119,13 @@ class _Learned:
         names: tuple[str, ...],
         targets: Array | None = None,
         trees: int = TREES,
+        most: int = ROWS,
     ) -> None:
         self.sample, self.split, self.names = sample, split, names
         labels = sample.labels(split) if targets is None else targets
         known = np.flatnonzero(labels >= 0) if sample.classifies else np.flatnonzero(np.isfinite(labels))
-        if len(known) > ROWS:
-            known = np.sort(np.random.default_rng(0).choice(known, ROWS, replace=False))
+        if len(known) > most:
+            known = np.sort(np.random.default_rng(0).choice(known, most, replace=False))
         self.picked = known
         self.labels = labels[known]
         self.data = sample.matrix(split, names)[known]
@@ -207,11 +210,12 @@ def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
     return score_of(sample, labels, answers)
 
 
-def _pairing(sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
+def _pairing(source: DataSource, sample: TableSample, split: SplitSample, learned: _Learned | None) -> Pairing:
     learned = learned or _Learned(sample, split, sample.features, trees=40)
     count, signal = len(learned.picked), _signal(learned)
     if signal >= CHANCE:
-        return Pairing(split.name, signal, block=_block(learned), rows=count)
+        block = _block(learned)
+        return Pairing(split.name, signal, block=block, rows=count, stretch=block and _stretch(source, split, block))
     labels = sample.labels(split)
     generator = np.random.default_rng(1)
     permuted = max(
@@ -269,37 +273,71 @@ def _linear(learned: _Learned) -> float:
     return _above_chance(learned.labels, columns)
 
 
-def _block(learned: _Learned, parts: int = 20) -> tuple[int, int, float, float] | None:
-    """The longest stretch of twentieths of the rows in which answers are no better than chance, if there is one."""
-    right, count = learned.right.astype(float), len(learned.right)
-    if count < 400 or learned.score < 0.3:
+def _block(learned: _Learned) -> tuple[int, int, float, float] | None:
+    """The stretch of rows in which the answers tell nothing of the targets, while they do elsewhere, if there is one.
+
+    Each row scores what its answer is worth more than one that knows nothing, and the stretch is the run of rows that
+    falls farthest below half of the others' mean (Bentley's maximum subarray).
+    """
+    worth, count = _worth(learned), len(learned.labels)
+    if count < 400:
         return None
-    shares = np.bincount(learned.labels.astype(int)) / count if learned.sample.classifies else np.array([0.5, 0.5])
-    chance = float((shares**2).sum())
-    edges = np.linspace(0, count, parts + 1).astype(int)
-    levels = np.array([right[a:b].mean() for a, b in pairwise(edges)])
-    good = float(np.median(levels))
-    if good < chance + 0.25:
+    level = float(worth.mean())
+    for _ in range(3):  # the mean of the others is known once the stretch is
+        first, stop = _lowest(worth - level / 2)
+        others = np.delete(worth, slice(first, stop))
+        if len(others) < count / 3:
+            return None
+        level = float(others.mean())
+    length = stop - first
+    if length < max(40, count // 40) or len(np.unique(learned.labels[first:stop])) < 2:
         return None
-    bad = levels < chance + 0.35 * (good - chance)
-    best, start = (0, 0), None
-    for place, flag in enumerate((*bad, False)):
-        if flag and start is None:
-            start = place
-        elif not flag and start is not None:
-            best, start = max(best, (start, place), key=lambda span: span[1] - span[0]), None
-    if best[1] == best[0]:
+    inside = worth[first:stop]
+    z = (level - inside.mean()) / np.sqrt(others.var() / len(others) + inside.var() / length + 1e-12)
+    within, without = np.zeros(count, bool), np.ones(count, bool)
+    within[first:stop], without[first:stop] = True, False
+    # Rows of a class that is hard, or of like targets, fail together in a sorted file, too: order within them still holds.
+    if z < 8 or level < 0.1 or _order(learned, within) > 0.3 * _order(learned, without):
         return None
-    first, last = edges[best[0]], edges[best[1]] - 1
-    inside, outside = float(right[first : last + 1].mean()), float(np.delete(right, slice(first, last + 1)).mean())
-    # A class that is hard, in a file sorted by class, fails in a stretch, too: the stretch must hold several classes.
-    if len(np.unique(learned.labels[first : last + 1])) < 2:
-        return None
-    z = (outside - inside) / np.sqrt(outside * (1 - outside) / (last - first + 1) + 1e-9)
-    if z < 8:
-        return None
-    rows = learned.split.rows[learned.picked]
-    return int(rows[first]), int(rows[last]), inside, outside
+    right, rows = learned.right.astype(float), learned.split.rows[learned.picked]
+    return int(rows[first]), int(rows[stop - 1]), float(right[within].mean()), float(right[without].mean())
+
+
+def _stretch(source: DataSource, split: SplitSample, block: tuple[int, int, float, float]) -> Rows:
+    first, last, *_ = block
+    count = last - first + 1
+    return rows_where(source.tables, f"row_no BETWEEN {first} AND {last}", count, split.name)
+
+
+def _worth(learned: _Learned) -> Array:
+    """What each out-of-bag answer is worth: probability of the row's class over that of a class drawn at random, or one
+    less the squared error over the variance.
+    """
+    if not learned.sample.classifies:
+        residual = learned.model.oob_prediction_ - learned.labels
+        explained: Array = np.maximum(1 - residual**2 / max(float(np.var(learned.labels)), 1e-12), -3.0)
+        return explained
+    own = np.searchsorted(learned.model.classes_, learned.labels)
+    shares = np.bincount(own, minlength=len(learned.model.classes_)) / len(own)
+    probabilities = learned.probabilities
+    worth: Array = probabilities[np.arange(len(own)), own] - probabilities @ shares
+    return worth
+
+
+def _lowest(values: Array) -> tuple[int, int]:
+    """The run of rows (first, one past the last) whose sum is lowest."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    falls = np.maximum.accumulate(sums) - sums
+    stop = int(falls.argmax())
+    return int(sums[: stop + 1].argmax()), stop
+
+
+def _order(learned: _Learned, rows: Array) -> float:
+    """How far answers follow the targets among these rows alone (`_signal`)."""
+    if learned.sample.classifies:
+        answers = dict(zip(learned.model.classes_, learned.probabilities[rows].T, strict=True))
+        return _above_chance(learned.labels[rows], answers)
+    return max(0.0, _correlation(learned.model.oob_prediction_[rows], learned.labels[rows]))
 
 
 def _by_overlap(wrong: Array) -> float:
@@ -316,17 +354,31 @@ def _by_overlap(wrong: Array) -> float:
     return float(binom.sf(int(wrong[:tenth].sum()) - 1, int(wrong[:two_fifths].sum()), chance))
 
 
+def _most_doubtful(probabilities: Array, own: Array, share: float) -> Array:
+    """The rows whose label the model contradicts most: those that confident learning doubts (Northcutt et al. 2021: the
+    probability of another class exceeds that class's mean among its own rows, and is the greatest), and more of the
+    contradicted ones, if a greater share is wrong where the model is surest.
+    """
+    rows, answers = np.arange(len(own)), probabilities.argmax(axis=1)
+    means = np.array(
+        [probabilities[own == k, k].mean() if (own == k).any() else 1.0 for k in range(probabilities.shape[1])]
+    )
+    doubted = (answers != own) & (probabilities >= means).any(axis=1)
+    doubted &= np.where(probabilities >= means, probabilities, 0).argmax(axis=1) != own
+    margin = probabilities[rows, answers] - probabilities[rows, own]
+    margin = np.where(doubted, 1 + margin, margin)
+    count = min(max(round(share * len(own)), int(doubted.sum())), int((margin > 0).sum()))
+    most: Array = np.zeros(len(own), bool)
+    most[np.argsort(-margin, kind="stable")[:count]] = True
+    return most
+
+
 def _doubts(source: DataSource, sample: TableSample, learned: _Learned) -> LabelDoubts | None:
     probabilities, labels = learned.probabilities, learned.labels
     classes = learned.model.classes_
     if len(labels) < 150 or learned.score < 0.3:
         return None
     own = np.searchsorted(classes, labels)
-    means = np.array([probabilities[own == k, k].mean() for k in range(len(classes))])
-    # Confident learning (Northcutt et al. 2021): the classes whose probability exceeds their own rows' mean.
-    confident = probabilities >= means
-    answers = np.where(confident, probabilities, 0).argmax(axis=1)
-    doubted = confident.any(axis=1) & (answers != own) & (probabilities.argmax(axis=1) != own)
     top = np.argsort(-probabilities.max(axis=1), kind="stable")
     wrong = (probabilities.argmax(axis=1) != own)[top]
     count = len(wrong)
@@ -347,11 +399,16 @@ def _doubts(source: DataSource, sample: TableSample, learned: _Learned) -> Label
         pooled = (steady * 0.4 * count + elsewhere * sure.sum()) / (0.4 * count + sure.sum())
         z = (steady - elsewhere) / max(np.sqrt(pooled * (1 - pooled) * (1 / (0.4 * count) + 1 / sure.sum())), 1e-9)
         break
+    by_overlap = _by_overlap(wrong)
+    if len(learned.split.rows) > count and (by_overlap < SUSPECT or z > 2):  # all rows of the sample are to be named
+        learned = _Learned(sample, learned.split, learned.names, most=len(learned.split.rows))
+        probabilities, own = learned.probabilities, np.searchsorted(learned.model.classes_, learned.labels)
+    doubted = _most_doubtful(probabilities, own, max(steady - (elsewhere or 0.0), 0.0))
     numbers = learned.split.rows[learned.picked][doubted]
     split_no = source.tables.splits.index(learned.split.name)
     listed = ", ".join(map(str, numbers)) or "-1"
     sql = f"SELECT split_no, row_no FROM data WHERE split_no = {split_no} AND row_no IN ({listed})"
-    rows = Rows(int(doubted.sum()), count, source.tables, sql)
+    rows = Rows(int(doubted.sum()), len(own), source.tables, sql)
     return LabelDoubts(
-        rows, int(wrong.sum()), count, steady, float(first / next_) if next_ else 0.0, _by_overlap(wrong), elsewhere, float(z)
+        rows, int(wrong.sum()), count, steady, float(first / next_) if next_ else 0.0, by_overlap, elsewhere, float(z)
     )  # fmt: skip

@@ -45,7 +45,8 @@ class TextRecords(Evidence):
 
     `form` is chat, answer, classified, plain or ids. `lines` counts all records, the broken ones too. `letters` and
     `answer_letters` are lengths in characters (answers: -1 where there is none). `sketches` estimate overlap, of shape
-    (records, 128). `ids` are the smallest and the largest token id of records that hold ids.
+    (records, 128). `ids` are the smallest and the largest token id of each record, (records, 2), where they
+    hold ids.
     `sensitive` are places of personal data or secrets: kind, whether it is personal, the place with the masked value.
     `overlap` holds the first records with a free answer: their indices, and the words of prompt and answer as vectors.
     """
@@ -64,7 +65,7 @@ class TextRecords(Evidence):
     answer_letters: Ints
     sketches: npt.NDArray[np.uint32]
     systems: int
-    ids: tuple[int, int] | None = None
+    ids: Ints | None = None
     overlap: tuple[Ints, Floats, Floats] | None = field(default=None, repr=False)
     tokens: TokenCounts | None = None
     sensitive: tuple[tuple[str, bool, Place], ...] = ()

@@ -90,7 +90,7 @@ def _pairs(layout: Layout, target: str | None) -> list[Pair]:
 
 
 def _pair(split: str | None, file: str, group: Mapping[str, Array], target: str | None) -> Pair | None:
-    known = {key: _role(key.partition(":")[2] or key) for key in group}
+    known = {key: role_of(key.partition(":")[2] or key) for key in group}
     y_name = next((key for key in group if target in (p := key.partition(":")[2] or key, _without_split(p))), None)
     y_name = y_name or next((key for key, role in known.items() if role == "y"), None)
     rest = {key: array for key, array in group.items() if key != y_name}
@@ -110,7 +110,8 @@ def _without_split(name: str) -> str:
     return "_".join(word for word in name.replace("-", "_").split("_") if splits.of_word(word) is None)
 
 
-def _role(name: str) -> str | None:
+def role_of(name: str) -> str | None:
+    """`x` for an array of inputs, `y` for one of targets, by its name."""
     rest = _without_split(name.lower())
     if rest in _TARGETS or rest.rstrip("0123456789") in ("y", "label", "target"):
         return "y"

@@ -145,7 +145,7 @@ class _Scan:
         self._answers: list[int] = []
         self._sketches: list[Any] = []
         self._systems: set[bytes] = set()
-        self._ids: list[int] = []
+        self._ids: list[tuple[int, int]] = []
         self._sensitive: list[tuple[str, bool, Place]] = []
         self._overlap: list[tuple[int, Any, Any]] = []
 
@@ -200,9 +200,8 @@ class _Scan:
             self._endless.append((*place, "the same words again and again"))
         if record.system:
             self._systems.add(digest(record.system.encode("utf-8", "replace")))
-        if record.ids:
-            self._ids += [min(record.ids), max(record.ids)]
-            self._ids = [min(self._ids), max(self._ids)]
+        if self._form.kind == "ids":
+            self._ids.append((min(record.ids, default=0), max(record.ids, default=0)))
         text = " ".join(record.text.split())
         answer = record.answer.strip() if record.answer is not None else None
         classified = self._form.kind == "classified"
@@ -245,7 +244,7 @@ class _Scan:
             answer_letters=np.array(self._answers, np.int64),
             sketches=np.stack(self._sketches),
             systems=len(self._systems),
-            ids=(self._ids[0], self._ids[1]) if self._ids else None,
+            ids=np.array(self._ids, np.int64) if self._ids else None,
             overlap=(kept[0], kept[1], kept[2]) if kept else None,
             sensitive=tuple(self._sensitive),
             tokens=self._tokenizing.result() if self._tokenizing else None,

@@ -56,8 +56,8 @@ class DataOptions:
 def is_data(target: str) -> bool:
     """Whether this names a data set by its form: a table or tensors, a folder or a pattern that holds such.
 
-    `.pt` is a model as often as data, and `.txt` may be anything: they count only where an option says that a data set
-    is meant.
+    `.pt` is a model as often as data: its names decide. `.txt` may be anything: it counts only where an option says that
+    a data set is meant.
     """
     if target.endswith(".py") or ".py:" in target:
         return names_data(target)
@@ -66,7 +66,11 @@ def is_data(target: str) -> bool:
     path = Path(target)
     if path.is_dir():
         return any(form_of(file.name) != "text" for file in _data_files(path))
-    return form_of(target) not in (None, "pt", "text")
+    if form_of(target) == "pt":
+        from doctor.samples.packed_names import holds_samples_by_name
+
+        return path.is_file() and holds_samples_by_name(path)
+    return form_of(target) not in (None, "text")
 
 
 def form_of(path: str) -> str | None:
