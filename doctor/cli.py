@@ -154,7 +154,8 @@ def diagnose(target: str | None, arguments: tuple[str, ...], **options: Any) -> 
             from doctor.dataset_diagnosis import diagnose_paths
 
             paths = () if target in (*data.train, *data.valid, *data.test) else (target, *arguments)
-            report = diagnose_paths(paths, data, settings, progress, options["rows_path"])
+            drawn = output.wants("html", options["output"], options["format_"])
+            report = diagnose_paths(paths, data, settings, progress, options["rows_path"], drawn)
         else:
             from doctor.diagnosis import diagnose_target
 

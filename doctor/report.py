@@ -70,6 +70,8 @@ class Report(Frozen):
     fine: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unused_suppressions: tuple[str, ...] = ()
+    # What a page draws of a data set (`doctor.pictures`); made where one was asked for, and no part of other forms.
+    pictures: Any = Field(default=(), exclude=True, repr=False)
 
     @property
     def active(self) -> tuple[Finding, ...]:

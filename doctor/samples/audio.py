@@ -6,12 +6,16 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from doctor.errors import DoctorError
 from doctor.samples.reading import digest
+
+if TYPE_CHECKING:
+    import soundfile
 
 Array = npt.NDArray[np.float32]
 BANDS, SLOTS = 24, 16
@@ -48,19 +52,24 @@ def needed() -> None:
         raise DoctorError("recordings need soundfile", "pip install 'pytorch-doctor[samples]'") from None
 
 
-def read_clip(path: Path) -> Clip:
-    """Decode an audio file wholly."""
+def opened(path: Path) -> soundfile.SoundFile:
+    """An audio file, ready to be decoded; raises what soundfile raises."""
     import soundfile
 
+    return soundfile.SoundFile(str(path))
+
+
+def read_clip(path: Path) -> Clip:
+    """Decode an audio file wholly."""
     if not path.is_file():
         return Clip(error="no such file")
     try:
         if path.stat().st_size == 0:
             return Clip(error="empty file")
         missing = _missing_bytes(path)
-        with soundfile.SoundFile(str(path)) as opened:
-            rate, channels = opened.samplerate, opened.channels
-            values = opened.read(dtype="float32", always_2d=True)
+        with opened(path) as stream:
+            rate, channels = stream.samplerate, stream.channels
+            values = stream.read(dtype="float32", always_2d=True)
     except OSError as failure:
         return Clip(error=f"cannot be read: {failure.strerror or failure}")
     except Exception as failure:

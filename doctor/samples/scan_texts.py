@@ -40,7 +40,7 @@ def scan_texts(
     progress.start("reading records", None)
     scan = _Scan(form, tokenizing)
     for item in layout.items:
-        for number, (line, bad_bytes) in enumerate(_lines(item.path)):
+        for number, (line, bad_bytes) in enumerate(lines_of(item.path)):
             if line.strip():
                 scan.take(item, number, line, bad_bytes)
                 if scan.lines % 500 == 0:
@@ -86,7 +86,7 @@ def _form(layout: Layout, target: str | None) -> Form:
         if item.path.suffix.lower() == ".txt":
             return Form("plain", "text")
         here = 0
-        for line, _ in _lines(item.path):
+        for line, _ in lines_of(item.path):
             try:
                 record = json.loads(line)
             except ValueError:
@@ -102,7 +102,7 @@ def _form(layout: Layout, target: str | None) -> Form:
     return form
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str | None]]:
+def lines_of(path: Path) -> Iterator[tuple[str, str | None]]:
     """Lines as text, each with what is wrong with its bytes. A file with one JSON array gives its elements."""
     with path.open("rb") as stream:
         head = stream.read(4)
