@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from doctor import config, probes, registry, suppressions
 from doctor.config import Settings
+from doctor.dataset_summary import summary
 from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
@@ -67,15 +68,14 @@ def diagnose_paths(
     With `pictures`, the report holds what its page draws.
     """
     source = dataset(paths, options)
-    report = examine(source, " ".join(paths) or source.splits[0].files[0], settings, progress, pictures)
+    given = [*paths, *options.train, *options.valid, *options.test]
+    report = examine(source, " ".join(given), settings, progress, pictures)
     if rows is not None:
         write_rows(report, rows)
     return report
 
 
-def examine(
-    source: DataSource, name: str, settings: Settings, progress: Progress, pictures: bool = False
-) -> Report:
+def examine(source: DataSource, name: str, settings: Settings, progress: Progress, pictures: bool = False) -> Report:
     """Gather the evidence that the rules on data ask for, run them, and rank what they find."""
     started = time.monotonic()
     chosen = (*settings.select, *settings.extend_select) if settings.select else ()
@@ -100,7 +100,7 @@ def examine(
     drawn, missing = _drawn(source, found, order, progress) if pictures else ((), ())
     seconds = round(time.monotonic() - started, 2)
     rows = source.tables.rows if source.tabular else samples.count if samples is not None else 0
-    about = source.tables.summary() if source.tabular else {}
+    about = summary(source, found, samples)
     notes = source.tables.notes if source.tabular else samples.notes if samples is not None else ()
     report = Report(
         subject=SubjectSummary(kind="dataset", target=name, outcome="examined", seconds=seconds, rows=rows),

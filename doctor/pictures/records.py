@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_ROWS = 8
+MOST_ROWS = 6
 MOST_TILES = 6
 LONGEST_TEXT = 280  # characters of one text or cell
 

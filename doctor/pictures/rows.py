@@ -49,7 +49,7 @@ def _plan(tables: Tables, at: int, finding: Finding) -> _Plan | None:
     if found is None or not found.count:
         return None
     column = tables.named(finding.location.column) if finding.location.column else None
-    alike = finding.rule in (_REPEATS, _LEAKS, _CONFLICTS) and column is None and isinstance(found.every, Rows)
+    alike = finding.rule in (_REPEATS, _LEAKS, _CONFLICTS) and isinstance(found.every, Rows)
     groups = _alike(tables, finding.rule, found.every) if alike else [[place] for place in _first(tables, found)]
     if not groups:
         return None
@@ -60,7 +60,7 @@ def _plan(tables: Tables, at: int, finding: Finding) -> _Plan | None:
 
 def _first(tables: Tables, found: RowList) -> list[Place]:
     """The first rows of a finding; none where they are no rows of this table."""
-    if isinstance(found.every, Rows):
+    if isinstance(found.every, Rows) and found.every.sql:
         if found.every.tables is not tables:
             return []
         sql = f"SELECT split_no, row_no FROM ({found.every.sql}) AS r ORDER BY split_no, row_no LIMIT {MOST_ROWS}"
@@ -158,4 +158,4 @@ def _shown(value: Any) -> str | None:
         return None
     if isinstance(value, float):
         return f"{value:.6g}"
-    return excerpt(str(value), LONGEST_CELL)
+    return excerpt(str(value).removesuffix(" 00:00:00"), LONGEST_CELL)

@@ -38,15 +38,15 @@ def sample_pictures(
     index = {(samples.splits[int(split)], name, int(row)): i for i, (split, name, row) in
              enumerate(zip(samples.split, samples.names, samples.row, strict=True))}  # fmt: skip
     for place, finding in enumerate(findings):
-        tiles = []
+        tiles: list[tuple[Member, ...]] = []
         for row in finding.rows.first if finding.rows else ():
             if len(tiles) == MOST_TILES:
                 break
             here = index.get((row.split, row.path or "", row.row))
-            shown = show(here, row)
+            twin = _twin(samples, near, finding.rule, here) if here is not None else None
+            shown = show(here, row if twin is None else row.model_copy(update={"value": None}))
             if shown is None:
                 continue
-            twin = _twin(samples, near, finding.rule, here) if here is not None else None
             other = show(twin, _place(samples, twin)) if twin is not None else None
             tiles.append((shown, other) if other is not None else (shown,))
         if tiles:

@@ -28,10 +28,12 @@ def table_pictures(
     for picture in (_target(profile, sample), _missing(profile)):
         if picture is not None:
             yield Illustration(picture)
-    drawn: set[str] = {profile.target.name} if profile.target else set()
+    shown: set[str] = set()
+    drawn = {profile.target.name} if profile.target else set[str]()
     for place, finding in enumerate(findings):
         column = profile.named(finding.location.column) if finding.location.column else None
-        if column is not None and column.role != "split":
+        if column is not None and column.role != "split" and column.name not in shown and finding.family != "privacy":
+            shown.add(column.name)
             drawn.add(column.name)
             coded = finding.rule == "DAT001" and column.column.numeric
             seen = _as_stored(source.tables, column) if coded else _distribution(column, profile, sample)

@@ -14,7 +14,7 @@ from doctor.report import Report
 from doctor.reports import charts
 from doctor.reports import json as json_report
 from doctor.reports.pictures import Drawn, drawn
-from doctor.reports.places import named, place, printable, proof, source_line
+from doctor.reports.places import named, place, printable, proof, source_line, standing
 from doctor.reports.text import patch_line
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def render(report: Report) -> str:
         where=lambda finding: _where(report, finding),
         source=_source,
         proof=proof,
+        standing=lambda finding: standing(report, finding),
         named=named,
         curves=_curves,
         response=charts.response,
@@ -112,7 +113,7 @@ def _dataset(report: Report) -> list[tuple[str, str]]:
     for split, rows in (about.get("splits") or {}).items():
         files = (about.get("files") or {}).get(split) or []
         of = f" in {files[0]}" if len(files) == 1 else f" in {len(files)} files" if files else ""
-        told.append((split, f"{rows:,} {about.get('unit', 'row')}s{of}"))
+        told.append((split, f"{rows:,} {about.get('unit', 'row')}{'s' * (rows != 1)}{of}"))
     plain = ("kind", "columns", "target", "engine", "broken_records")
     return told + [(name.replace("_", " "), str(about[name])) for name in plain if about.get(name)]
 

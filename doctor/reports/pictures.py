@@ -12,9 +12,10 @@ from doctor.reports.charts import Axis
 from doctor.reports.places import printable
 
 _ORDER = ("train", "data", "valid", "test")  # the colours of splits, whatever the others of a data set
-_BAR, _GAP, _NAMES, _VALUES, _WIDE = 13, 9, 150, 92, 560
+_BAR, _GAP, _NAMES, _VALUES, _WIDE = 15, 10, 160, 96, 600
 _LETTERS = 24  # of a bar's name
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 330, 170, 44, 10, 10, 24
+_NONE = Markup("")
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,26 @@ class Drawn:
     kind: str
     title: str
     note: str
-    chart: Markup = Markup("")
+    unit: str = ""
+    chart: Markup = _NONE
     legend: tuple[tuple[str, str], ...] = ()  # look and name of each series
     table: RowTable | None = None
     tiles: tuple[tuple[tuple[Member, Markup], ...], ...] = ()
+
+    @property
+    def paired(self) -> bool:
+        """Whether samples are to be compared."""
+        return any(len(tile) > 1 for tile in self.tiles)
+
+    @property
+    def long(self) -> bool:
+        """Whether the samples are texts or sounds, which take some width."""
+        return any(member.text is not None or member.wave for tile in self.tiles for member, _ in tile)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether rows belong together."""
+        return self.table is not None and any(len(group) > 1 for group in self.table.groups)
 
 
 def drawn(illustrations: Sequence[Illustration]) -> dict[int | None, list[Drawn]]:
@@ -42,9 +59,10 @@ def _drawn(picture: Bars | Histogram | RowTable | Tiles, name: str) -> Drawn:
     if isinstance(picture, Bars):
         more = f"{picture.more:,} more not shown" if picture.more else ""
         notes = "; ".join(part for part in (picture.note, more) if part)
-        return Drawn("bars", picture.title, notes, _bars(picture, name), _legend(picture.series))
+        return Drawn("bars", picture.title, notes, "", _bars(picture, name), _legend(picture.series))
     if isinstance(picture, Histogram):
-        return Drawn("histogram", picture.title, _unit(picture), _histogram(picture, name), _legend(picture.series))
+        chart = _histogram(picture, name)
+        return Drawn("histogram", picture.title, _note(picture), picture.unit, chart, _legend(picture.series))
     if isinstance(picture, RowTable):
         return Drawn("rows", picture.title, picture.note, table=picture)
     tiles = tuple(
@@ -54,7 +72,7 @@ def _drawn(picture: Bars | Histogram | RowTable | Tiles, name: str) -> Drawn:
     return Drawn("tiles", picture.title, picture.note, tiles=tiles)
 
 
-def _unit(picture: Histogram) -> str:
+def _note(picture: Histogram) -> str:
     ends = " and ".join(
         f"{word} {_number(edge)}"
         for given, word, edge in (
@@ -64,7 +82,7 @@ def _unit(picture: Histogram) -> str:
         if given
     )
     last = f"the outermost bar holds all values {ends}" if ends else ""
-    return "; ".join(part for part in (picture.unit, picture.note, last) if part)
+    return "; ".join(part for part in (picture.note, last) if part)
 
 
 def _legend(series: Sequence[Series]) -> tuple[tuple[str, str], ...]:
@@ -99,7 +117,7 @@ def _bars(picture: Bars, name: str) -> Markup:
                 f'<rect class="bar {_look(picture.series, i)}" x="{_NAMES}" y="{y:.1f}" width="{wide:.1f}" height="{_BAR - 2}"/>'
             )
             told = f"{_percent(share)} ({round(share * one.count):,})" if share else "0"
-            parts.append(f'<text class="tick" x="{_NAMES + wide + 5:.1f}" y="{y + _BAR - 3.5:.1f}">{told}</text>')
+            parts.append(f'<text class="told" x="{_NAMES + wide + 5:.1f}" y="{y + _BAR - 4.5:.1f}">{told}</text>')
     heard = "; ".join(
         f"{one.name}: " + ", ".join(f"{n} {_percent(s)}" for n, s in zip(picture.names, one.shares, strict=True))
         for one in picture.series
@@ -128,7 +146,10 @@ def _histogram(picture: Histogram, name: str) -> Markup:
         here = x.at(tick)
         if edges[0] <= tick <= edges[-1] and here - last > 36:
             last = here
-            parts.append(f'<text class="tick" x="{here:.1f}" y="{bottom + 16}" text-anchor="middle">{_number(tick)}</text>')
+            anchor = "end" if here > _WIDTH - _RIGHT - 16 else "middle"
+            parts.append(
+                f'<text class="tick" x="{here:.1f}" y="{bottom + 16}" text-anchor="{anchor}">{_number(tick)}</text>'
+            )
     heard = "; ".join(f"{one.name}: {one.count:,} values, {_middle(picture, one)}" for one in picture.series)
     return _svg(parts, name, f"distribution of {picture.title}", heard, _WIDTH, _HEIGHT)
 
@@ -149,7 +170,7 @@ def _middle(picture: Histogram, one: Series) -> str:
 
 def _wave(member: Member, name: str) -> Markup:
     if not member.wave:
-        return Markup("")
+        return _NONE
     wide, high = 220, 48
     step = wide / len(member.wave)
     loudest = max(max(abs(low), abs(top)) for low, top in member.wave)

@@ -13,7 +13,7 @@ import click
 
 from doctor.findings import Effect, Finding, Patch, Severity, Verdict
 from doctor.report import Report
-from doctor.reports.places import one_line, printable, source_line
+from doctor.reports.places import one_line, printable, source_line, standing
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
@@ -53,7 +53,7 @@ def _harmless(line: str, colour: bool) -> str:
 
 def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> list[str]:
     head = f"{finding.level}[{finding.rule}] {finding.name}"
-    mark = "" if report.subject.kind == "artifact" and finding.verdict is Verdict.UNTESTED else _mark(finding)
+    mark = _mark(report, finding)
     gap = " " * max(2, width - len(head) - len(mark))
     tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
     lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + (gap + paint(mark, fg=tone) if mark else "")]
@@ -79,8 +79,8 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
     return lines
 
 
-def _mark(finding: Finding) -> str:
-    mark = _MARKS.get(finding.verdict, "untested")
+def _mark(report: Report, finding: Finding) -> str:
+    mark = _MARKS.get(finding.verdict) or standing(report, finding)
     effect = finding.effect
     if finding.verdict is Verdict.CONFIRMED and effect and effect.control_curve:
         return f"{mark} ({effect.agreeing} of {effect.seeds} seeds)"
@@ -212,7 +212,7 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     summary, subject = report.summary, report.subject
     total = summary.rules_run + summary.rules_skipped
     if subject.kind == "dataset":
-        seen = f"{subject.rows:,} rows"
+        seen = f"{subject.rows:,} {report.evidence.get('dataset', {}).get('unit', 'row')}{'s' * (subject.rows != 1)}"
     else:
         seen = subject.ending if subject.kind == "artifact" else f"{subject.steps} steps"
     run = f"{seen}, {summary.seconds:.1f} s"
@@ -234,6 +234,7 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         symptoms = f", {summary.symptoms} symptom{'s' * (summary.symptoms != 1)}" if summary.symptoms else ""
         ran = f"{summary.rules_run} rules run, {summary.rules_fine} fine{skipped}"
         lines.append(f"{causes}{symptoms} · {ran} · {run}")
+    lines += _data(report)
     differential = report.evidence.get("differential")
     if differential:
         side = differential["side"]
@@ -254,6 +255,23 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         lines += [f"unused suppression: {unused}" for unused in report.unused_suppressions]
         lines += [f"skipped {skip.rule}: {skip.reason}" for skip in report.skipped]
     return lines
+
+
+def _data(report: Report) -> list[str]:
+    """A data set in a line: its splits, its classes, where most values are missing."""
+    about = report.evidence.get("dataset") or {}
+    splits: dict[str, int] = about.get("splits") or {}
+    parts = [" / ".join(f"{name} {rows:,}" for name, rows in splits.items())] if len(splits) > 1 else []
+    classes = [own for own in (about.get("classes") or {}).values() if own]
+    if classes:
+        first, total = classes[0], sum(classes[0].values())
+        named = ", ".join(f"{_short(name, 24)} {count / total:.0%}" for name, count in list(first.items())[:4])
+        more = f", {len(first) - 4} more" if len(first) > 4 else ""
+        parts.append(f"{len(first)} classes ({named}{more})")
+    gaps = list((about.get("missing") or {}).items())
+    if gaps:
+        parts.append("missing: " + ", ".join(f"{_short(name, 24)} {share:.1%}" for name, share in gaps[:3]))
+    return [f"data: {'; '.join(parts)}"] if parts else []
 
 
 def _suppression(finding: Finding) -> str:
