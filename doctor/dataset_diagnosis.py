@@ -83,6 +83,10 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     probes.load()
     looks = tuple(look for rule in rules for look in rule.looks_at((DataSource,)) if _on_data(look))
     samples = source.samples.read(progress).samples if source.samples is not None else None
+    if samples is None and not source.tabular:
+        raise DoctorError(
+            f"{name} holds {source.kind}, of which no sample can be read", "doctor diagnose --help tells what is read"
+        )
     if source.tabular and looks:
         progress.start(f"reading {name}", None)
         source.tables.rows  # noqa: B018  what cannot be read ends the diagnosis here, with one clear line

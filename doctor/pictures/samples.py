@@ -63,7 +63,7 @@ def _place(samples: Samples, index: int) -> RowPlace:
         split=samples.splits[int(samples.split[index])],
         row=int(samples.row[index]),
         path=samples.names[index],
-        whole=samples.kind in ("image", "audio"),
+        whole=samples.whole_files,
     )
 
 

@@ -48,6 +48,8 @@ class Shower:
         if self._layout.kind == "audio":
             return Member(item.name, note, wave=waveform(item), text=excerpt(item.text) if item.text else None)
         if self._layout.kind == "text":
+            if self._layout.documents:
+                return Member(item.name, note, text=self._text(item, 0))
             return Member(f"{item.name} {place.row}", note, text=self._text(item, place.row))
         return None
 
@@ -64,7 +66,7 @@ class Shower:
 
         key = (item.name, row)
         if key not in self._lines:
-            found = next(islice(lines_of(item.path), row, row + 1), None)
+            found = next(islice(lines_of(item.path, self._layout.documents), row, row + 1), None)
             self._lines[key] = found[0][:_LONGEST_LINE] if found else None
         line = self._lines[key]
         return None if line is None else excerpt(_plain(line))

@@ -10,6 +10,7 @@ AUDIO = frozenset([".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus", ".
 TEXT = frozenset((".jsonl", ".ndjson", ".json", ".txt"))
 ARRAYS = frozenset((".npz", ".npy", ".pt", ".pth"))
 TABLES = frozenset((".csv", ".tsv"))
+PROSE = ".txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Layout:
-    """The samples of one data set. `broken` are lines of manifests that could not be read, as name and reason."""
+    """The samples of one data set. `broken` are lines of manifests that could not be read, as name and reason.
+
+    `documents` says that each file of texts is one sample, and not each of its lines.
+    """
 
     kind: str
     items: tuple[Item, ...]
     root: Path
     broken: tuple[tuple[str, str], ...] = ()
     transcribed: bool = False
+    documents: bool = False

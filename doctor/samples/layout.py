@@ -10,8 +10,10 @@ from pathlib import Path, PurePath
 
 from doctor.errors import DoctorError
 from doctor.samples import manifests, splits
-from doctor.samples.items import ARRAYS, AUDIO, IMAGES, TABLES, Item, Layout
+from doctor.samples.items import ARRAYS, AUDIO, IMAGES, PROSE, TABLES, Item, Layout
+from doctor.samples.prose import delimited
 
+_CORPORA = 12  # files of prose that are taken line by line; of more, each is a document
 _MANIFESTS = 12  # files of a folder that are opened to see whether they list recordings or images
 # A path and the split that the user gave it, None where it is to be found out.
 Given = Sequence[tuple[Path, str | None]]
@@ -47,6 +49,8 @@ def recognise(given: Given, target: str | None = None) -> Layout | None:
         if counted[kind] and counted[kind] >= counted["table"]:
             found = [pair for several in files.values() for pair in several if _kind(pair[0]) == kind]
             return Layout(kind, tuple(_whole_file(path, root, split) for path, split in found), root)
+    if counted["prose"] and not counted["table"]:
+        return _of_prose(files, root)
     if not counted:
         raise DoctorError(f"{given[0][0]} holds no files", "give a folder of samples, a manifest or a table")
     return None
@@ -69,9 +73,23 @@ def _of_files(given: Given, root: Path, target: str | None) -> Layout | None:
             tuple(line for one in listed for line in one.broken),
             any(one.transcribed for one in listed),
         )
+    if kinds == {"prose"}:
+        if any(delimited(path) for path, _ in given):
+            return None  # a table by another name
+        return Layout("text", tuple(_whole_file(path, root, split) for path, split in given), root)
     if kinds == {"text"} or all(path.suffix.lower() == ".json" for path, _ in given):
         return Layout("text", tuple(_whole_file(path, root, split) for path, split in given), root)
     return None
+
+
+def _of_prose(files: dict[Path, list[tuple[Path, str | None]]], root: Path) -> Layout | None:
+    """Folders of prose: a few files are corpora of one text a line; many, or a folder a class, are documents."""
+    found = [pair for several in files.values() for pair in several if _kind(pair[0]) == "prose"]
+    by_folder = _of_folders(files, root, "prose")
+    classes = {item.label for item in by_folder.items} - {None}
+    if len(classes) > 1 or len(found) > _CORPORA:
+        return replace(by_folder, kind="text", documents=True)
+    return _of_files(found, root, None)
 
 
 def _of_folders(files: dict[Path, list[tuple[Path, str | None]]], root: Path, kind: str) -> Layout:
@@ -108,6 +126,8 @@ def _kind(path: Path) -> str:
         return "audio"
     if suffix in (".jsonl", ".ndjson"):
         return "text"
+    if suffix == PROSE:
+        return "prose"
     if suffix in ARRAYS:
         return "tensor"
     return "table" if suffix in TABLES or suffix in (".parquet", ".arrow", ".feather") else "other"

@@ -12,6 +12,7 @@ from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.evidence.data_source import TEST, TRAIN, VALID, DataSource, DataSplit
+from doctor.samples.prose import delimited
 from doctor.samples.source import SampleSource, files_of_samples, holds_samples
 from doctor.subjects.declared_data import declared, names_data
 
@@ -65,7 +66,9 @@ def is_data(target: str) -> bool:
         return not Path(target).exists()
     path = Path(target)
     if path.is_dir():
-        return any(form_of(file.name) != "text" for file in _data_files(path))
+        files = _data_files(path)
+        prose = len(files) > 1 and not any(path.glob("*.py"))  # one alone is a note, and beside scripts they are notes
+        return prose or any(form_of(file.name) != "text" for file in files)
     return form_of(target) not in (None, "pt", "text")
 
 
@@ -261,6 +264,8 @@ def _content_form(file: str) -> str:
     if head[:6] == b"ARROW1":
         return "arrow"
     form = form_of(file) or "csv"
+    if form == "text" and delimited(Path(file)):
+        return "csv"
     if form in ("parquet", "arrow") and head[:4] != b"\xff\xff\xff\xff":
         raise DoctorError(
             f"{file} is no {form.title()} file (it begins with {head[:4]!r})", "is it cut off or renamed?"
