@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctor.errors import DoctorError
+from doctor.samples.archives import Packed
 from doctor.samples.reading import digest
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def needed() -> None:
         raise DoctorError("images need Pillow", "pip install 'pytorch-doctor[samples]'") from None
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path | Packed) -> Image:
     """Decode an image file wholly."""
     import PIL.Image
 

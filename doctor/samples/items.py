@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from doctor.samples.archives import Packed
+
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"])
 AUDIO = frozenset([".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus", ".au"])
 TEXT = frozenset((".jsonl", ".ndjson", ".json", ".txt"))
@@ -20,7 +22,7 @@ class Item:
     `said` holds further facts of the manifest (`duration`, `sample_rate`), which the file may contradict.
     """
 
-    path: Path
+    path: Path | Packed
     name: str
     split: str | None
     label: str | None = None
@@ -41,3 +43,8 @@ class Layout:
     broken: tuple[tuple[str, str], ...] = ()
     transcribed: bool = False
     documents: bool = False
+
+
+def media_kind(suffix: str) -> str | None:
+    """`image` or `audio` by a file's suffix in small letters; None for any other."""
+    return "image" if suffix in IMAGES else "audio" if suffix in AUDIO else None

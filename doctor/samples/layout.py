@@ -10,7 +10,9 @@ from pathlib import Path, PurePath
 
 from doctor.errors import DoctorError
 from doctor.samples import manifests, splits
-from doctor.samples.items import ARRAYS, AUDIO, IMAGES, PROSE, TABLES, Item, Layout
+from doctor.samples.archives import is_archive
+from doctor.samples.items import ARRAYS, PROSE, TABLES, Item, Layout, media_kind
+from doctor.samples.packed import of_archives
 from doctor.samples.prose import delimited
 
 _CORPORA = 12  # files of prose that are taken line by line; of more, each is a document
@@ -28,6 +30,9 @@ def recognise(given: Given, target: str | None = None) -> Layout | None:
         if not path.exists():
             raise DoctorError(f"no such file or folder: {path}")
     root = _root([path for path, _ in given])
+    given = [(inner, split) for path, split in given for inner in (_shards(path) or [path])]
+    if all(is_archive(path) for path, _ in given):
+        return of_archives(given, root, target)
     if all(path.is_file() for path, _ in given):
         return _of_files(given, root, target)
     files = {path: [(found, split) for found in _walk(path)] for path, split in given}
@@ -54,6 +59,12 @@ def recognise(given: Given, target: str | None = None) -> Layout | None:
     if not counted:
         raise DoctorError(f"{given[0][0]} holds no files", "give a folder of samples, a manifest or a table")
     return None
+
+
+def _shards(path: Path) -> list[Path]:
+    """The archives of a folder that holds nothing else of a kind that is read."""
+    found = list(_walk(path)) if path.is_dir() else []
+    return [file for file in found if is_archive(file)] if all(_kind(file) == "other" for file in found) else []
 
 
 def _of_files(given: Given, root: Path, target: str | None) -> Layout | None:
@@ -100,17 +111,13 @@ def _of_folders(files: dict[Path, list[tuple[Path, str | None]]], root: Path, ki
                 continue
             inside = path.relative_to(top)
             named = splits.of_word(top.name) if len(files) > 1 or splits.of_word(top.name) else None
-            items.append(Item(path, shown(path, root), split or splits.of_folders(inside) or named, _class(inside)))
+            items.append(
+                Item(path, shown(path, root), split or splits.of_folders(inside) or named, splits.class_folder(inside))
+            )
     classes = {item.label for item in items}
     if len(classes) < 2:
         items = [replace(item, label=None) for item in items]
     return Layout(kind, tuple(items), root)
-
-
-def _class(inside: PurePath) -> str | None:
-    """The class folder: the one that holds the file, unless it is that of a split."""
-    folders = [part for part in inside.parts[:-1] if not splits.is_split_folder(part)]
-    return folders[-1] if folders else None
 
 
 def _whole_file(path: Path, root: Path, split: str | None) -> Item:
@@ -120,10 +127,9 @@ def _whole_file(path: Path, root: Path, split: str | None) -> Item:
 
 def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in IMAGES:
-        return "image"
-    if suffix in AUDIO:
-        return "audio"
+    media = media_kind(suffix)
+    if media is not None:
+        return media
     if suffix in (".jsonl", ".ndjson"):
         return "text"
     if suffix == PROSE:

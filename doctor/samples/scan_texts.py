@@ -17,6 +17,7 @@ from doctor.evidence.samples import TRAINING
 from doctor.evidence.text_records import Place, TextRecords
 from doctor.progress import Progress
 from doctor.samples import splits
+from doctor.samples.archives import Packed
 from doctor.samples.columns import Columns
 from doctor.samples.hashed_words import hashed_words
 from doctor.samples.items import PROSE, Item, Layout
@@ -114,7 +115,7 @@ def _form(layout: Layout, target: str | None) -> Form:
     return form
 
 
-def lines_of(path: Path, documents: bool = False) -> Iterator[tuple[str, str | None]]:
+def lines_of(path: Path | Packed, documents: bool = False) -> Iterator[tuple[str, str | None]]:
     """Lines as text, each with what is wrong with its bytes. A file with one JSON array gives its elements.
 
     With `documents` a file of prose is taken whole.

@@ -6,12 +6,14 @@ import glob
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.evidence.data_source import TEST, TRAIN, VALID, DataSource, DataSplit
+from doctor.samples import archives
+from doctor.samples.archives import is_archive
 from doctor.samples.prose import delimited
 from doctor.samples.source import SampleSource, files_of_samples, holds_samples
 from doctor.subjects.declared_data import declared, names_data
@@ -65,7 +67,11 @@ def is_data(target: str) -> bool:
     if any(sign in target for sign in "*?["):
         return not Path(target).exists()
     path = Path(target)
+    if is_archive(path) and path.is_file():
+        return any(form_of(name) is not None for name in archives.names(path))
     if path.is_dir():
+        if any(is_archive(file) and is_data(str(file)) for file in path.iterdir()):
+            return True
         files = _data_files(path)
         prose = len(files) > 1 and not any(path.glob("*.py"))  # one alone is a note, and beside scripts they are notes
         return prose or any(form_of(file.name) != "text" for file in files)
@@ -94,6 +100,7 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     named = {TRAIN: options.train, VALID: options.valid, TEST: options.test}
     given: list[tuple[Path, str | None]] = [(Path(path), None) for path in paths]
     given += [(Path(path), name) for name, several in named.items() for path in several]
+    given = [(one, name) for path, name in given for one in _shards(path)]
     layout = files_of_samples(given, options.target) if given else None
     if layout is not None:
         return _samples(SampleSource(layout, {}, options.target, options.tokenizer, options.max_length), options)
@@ -112,6 +119,13 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     return _source(splits, options)
 
 
+def _shards(path: Path) -> list[Path]:
+    """The archives that a pattern stands for; the path itself where it is no pattern of archives."""
+    if path.exists() or not is_archive(path):
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(str(path), recursive=True))] or [path]
+
+
 def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     """The data set of a live frame or dataset, of several by split name (`{"train": ..., "test": ...}`), or of paths."""
     options = options or DataOptions()
@@ -122,6 +136,9 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
         return _samples(source, options)
     if isinstance(objects, (str, Path)):
         return dataset([str(objects)], options)
+    if isinstance(objects, Mapping) and _named_paths(objects):
+        paths: dict[str, Any] = {NAMES[str(name).lower()]: (str(path),) for name, path in objects.items()}
+        return dataset([], replace(options, **paths))
     if isinstance(objects, Mapping):
         splits = []
         for name, content in objects.items():
@@ -134,6 +151,16 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     if isinstance(objects, (list, tuple)) and objects and all(isinstance(one, (str, Path)) for one in objects):
         return dataset([str(one) for one in objects], options)
     return _source((DataSplit("data", (), "object", objects),), options)
+
+
+def _named_paths(objects: Mapping[Any, Any]) -> bool:
+    """Whether these are paths of splits, such as the command line takes."""
+    names = [NAMES.get(str(name).lower()) for name in objects]
+    return (
+        None not in names
+        and len(set(names)) == len(names)
+        and all(isinstance(p, (str, Path)) for p in objects.values())
+    )
 
 
 def _samples(source: SampleSource, options: DataOptions) -> DataSource:
