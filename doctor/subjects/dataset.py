@@ -12,7 +12,7 @@ from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.evidence.data_source import TEST, TRAIN, VALID, DataSource, DataSplit
-from doctor.samples import archives
+from doctor.samples import archives, hub
 from doctor.samples.archives import is_archive
 from doctor.samples.prose import delimited
 from doctor.samples.source import SampleSource, files_of_samples, holds_samples
@@ -70,6 +70,8 @@ def is_data(target: str) -> bool:
     if is_archive(path) and path.is_file():
         return any(form_of(name) is not None for name in archives.names(path))
     if path.is_dir():
+        if hub.is_saved(path):
+            return True
         if any(is_archive(file) and is_data(str(file)) for file in path.iterdir()):
             return True
         files = _data_files(path)
@@ -97,6 +99,8 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     options = options or DataOptions()
     if len(paths) == 1 and ".py:" in paths[0]:
         return dataset_of(declared(paths[0]), options)
+    if len(paths) == 1 and hub.is_saved(Path(paths[0])):
+        return _hub(hub.of_saved(Path(paths[0])), options, Path(paths[0]))
     named = {TRAIN: options.train, VALID: options.valid, TEST: options.test}
     given: list[tuple[Path, str | None]] = [(Path(path), None) for path in paths]
     given += [(Path(path), name) for name, several in named.items() for path in several]
@@ -130,6 +134,10 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     """The data set of a live frame or dataset, of several by split name (`{"train": ..., "test": ...}`), or of paths."""
     options = options or DataOptions()
     by_split = objects if isinstance(objects, Mapping) else {None: objects}
+    live = {NAMES.get(str(name).lower(), name): hub.of_live(held) for name, held in by_split.items()}
+    rows = {name: one for name, one in live.items() if one is not None}
+    if rows and len(rows) == len(by_split):
+        return _hub(rows, options, Path())
     if by_split and all(holds_samples(held) for held in by_split.values()):
         named = {NAMES.get(str(name).lower(), str(name)) if name else None: held for name, held in by_split.items()}
         source = SampleSource(None, named, options.target, options.tokenizer, options.max_length, options.sample)
@@ -151,6 +159,21 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     if isinstance(objects, (list, tuple)) and objects and all(isinstance(one, (str, Path)) for one in objects):
         return dataset([str(one) for one in objects], options)
     return _source((DataSplit("data", (), "object", objects),), options)
+
+
+def _hub(rows: Mapping[str | None, hub.Rows], options: DataOptions, root: Path) -> DataSource:
+    """A data set of the `datasets` library, as what its columns make it."""
+    first = next(iter(rows.values()), None)
+    if first is None or not any(len(one) for one in rows.values()):
+        raise DoctorError("the data set is empty", "a data set needs rows")
+    if first.media is not None:
+        source = SampleSource(hub.media_layout(rows, options.target, root), {}, options.target)
+        return _samples(source, options)
+    if hub.is_table(first, options.target):
+        splits = [DataSplit(name or "data", (), "object", one.as_table()) for name, one in rows.items()]
+        return _source(tuple(sorted(splits, key=lambda split: _order(split.name))), options)
+    source = SampleSource(None, rows, options.target, options.tokenizer, options.max_length, options.sample)
+    return _samples(source, options)
 
 
 def _named_paths(objects: Mapping[Any, Any]) -> bool:
