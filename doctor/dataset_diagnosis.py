@@ -67,9 +67,10 @@ def diagnose_paths(
 
     With `pictures`, the report holds what its page draws.
     """
+    given = " ".join([*paths, *options.train, *options.valid, *options.test])
+    progress.start(f"looking through {given}", None)
     source = dataset(paths, options)
-    given = [*paths, *options.train, *options.valid, *options.test]
-    report = examine(source, " ".join(given), settings, progress, pictures)
+    report = examine(source, given, settings, progress, pictures)
     if rows is not None:
         write_rows(report, rows)
     return report

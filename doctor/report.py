@@ -102,6 +102,8 @@ class Report(Frozen):
         """
         target = self.subject.target
         if not location.path:
+            if self.subject.kind == "dataset":  # of several files, the first
+                target = next((part for part in (target, *target.split()) if os.path.exists(part)), target)
             return target.partition(":")[0] or "unknown"
         within = os.path.join(target if os.path.isdir(target) else os.path.dirname(target), location.path)
         paths = (within, location.path) if self.subject.kind == "artifact" else (location.path, within)

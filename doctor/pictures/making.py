@@ -50,8 +50,10 @@ def _all(source: DataSource, found: probes.Found, findings: Sequence[Finding]) -
 
 def _shower(source: DataSource) -> Callable[[int | None, RowPlace], Member | None]:
     samples = source.samples
-    if samples is None or samples.layout is None:
-        return lambda index, place: None  # a live object's samples are not taken twice
-    from doctor.pictures.showing import Shower
+    if samples is None:
+        return lambda index, place: None
+    from doctor.pictures.showing import RecordShower, Shower
 
+    if samples.layout is None:
+        return RecordShower(samples.objects, samples.read().samples)
     return Shower(samples.layout, samples.read().samples)

@@ -6,14 +6,15 @@ import base64
 import io
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from doctor.evidence.samples import Samples
 from doctor.findings import RowPlace
 from doctor.pictures.records import Member
 from doctor.pictures.texts import excerpt
+from doctor.samples.hub import Rows
 from doctor.samples.items import Item, Layout
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Shower:
         item = self._items.get(place.path or "")
         if item is None:
             return None
-        note = self._note(index, place)
+        note = _note(self._samples, index, place)
         if self._layout.kind == "image":
             return Member(item.name, note, image=thumbnail(item))
         if self._layout.kind == "audio":
@@ -53,14 +54,6 @@ class Shower:
             return Member(f"{item.name} {place.row}", note, text=self._text(item, place.row))
         return None
 
-    def _note(self, index: int | None, place: RowPlace) -> str:
-        """Its split, its class, and what the finding says of it."""
-        parts = [place.split if len(self._samples.splits) > 1 else ""]
-        if index is not None and self._samples.label[index] >= 0 and self._samples.labels:
-            parts.append(excerpt(self._samples.labels[int(self._samples.label[index])], 40))
-        parts.append(place.value or "")
-        return " · ".join(part for part in parts if part)
-
     def _text(self, item: Item, row: int) -> str | None:
         from doctor.samples.scan_texts import lines_of
 
@@ -70,6 +63,36 @@ class Shower:
             self._lines[key] = found[0][:_LONGEST_LINE] if found else None
         line = self._lines[key]
         return None if line is None else excerpt(_plain(line))
+
+
+class RecordShower:
+    """Shows the texts of live data sets that hold them as they are: lists of records, and those of the `datasets` library.
+
+    Other live objects run the user's code for each sample, which is not done twice.
+    """
+
+    def __init__(self, by_split: Mapping[str | None, Any], samples: Samples) -> None:
+        self._held = {
+            split or "data": held for split, held in by_split.items() if isinstance(held, (list, tuple, Rows))
+        }
+        self._samples = samples
+
+    def __call__(self, index: int | None, place: RowPlace) -> Member | None:
+        """One sample; None where it is no text, or not to be had."""
+        held = self._held.get(place.path or "")
+        if held is None or not place.row < len(held) or not isinstance(record := held[place.row], Mapping):
+            return None
+        text = excerpt(" ¶ ".join(_texts(dict(record)))[:_LONGEST_LINE])
+        return Member(f"{place.path} {place.row}", _note(self._samples, index, place), text=text)
+
+
+def _note(samples: Samples, index: int | None, place: RowPlace) -> str:
+    """A sample's split, its class, and what the finding says of it."""
+    parts = [place.split if len(samples.splits) > 1 else ""]
+    if index is not None and samples.label[index] >= 0 and samples.labels:
+        parts.append(excerpt(samples.labels[int(samples.label[index])], 40))
+    parts.append(place.value or "")
+    return " · ".join(part for part in parts if part)
 
 
 def thumbnail(item: Item) -> str | None:

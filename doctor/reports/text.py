@@ -17,12 +17,14 @@ from doctor.reports.places import one_line, printable, source_line, standing
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
+_FILES = 8  # samples that are files of their own, whose names are long
+_OTHER_DATA = re.compile(r"no (table|images|recordings|texts|tensors)\b")  # why a rule on other data is silent
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
 class _Painter:
-    def __init__(self, colour: bool) -> None:
-        self.colour = colour
+    def __init__(self, colour: bool, verbose: bool = False) -> None:
+        self.colour, self.verbose = colour, verbose
 
     def __call__(self, text: str, **style: str | bool) -> str:
         return click.style(text, **style) if self.colour else text  # type: ignore[arg-type]
@@ -30,7 +32,7 @@ class _Painter:
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False, width: int = 100) -> str:
     """The whole report as text."""
-    paint = _Painter(colour)
+    paint = _Painter(colour, verbose)
     lines: list[str] = []
     shown = [f for f in report.causes if verbose or f.level is not Severity.INFO]
     for finding in shown:
@@ -58,10 +60,11 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
     tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
     lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + (gap + paint(mark, fg=tone) if mark else "")]
     if str(finding.location):
-        lines.append(f"  --> {one_line(finding.location)}")
+        column = report.subject.kind == "dataset" and not finding.location.path and finding.location.column
+        lines.append(f"  --> {'column ' if column else ''}{one_line(finding.location)}")
         lines += _source(finding, paint)
     lines += _row("fact", finding.message, width)
-    lines += _rows(finding, width)
+    lines += _rows(finding, width, paint.verbose)
     if finding.remedy:
         lines += _row("cure", finding.remedy + _suggestion(finding.effect), width)
     lines += _proof(finding, width)
@@ -140,11 +143,12 @@ def patch_line(patch: Patch) -> str:
     return f"{what}: loss {with_patch} (control {without}), {patch.verdict}{why}; {shown}"
 
 
-def _rows(finding: Finding, width: int) -> list[str]:
+def _rows(finding: Finding, width: int, verbose: bool) -> list[str]:
     rows = finding.rows
     if rows is None or not rows.first:
         return []
     files = [place.path for place in rows.first if place.whole and place.path]
+    files = files if verbose else files[:_FILES]
     several = len({(place.split, place.path) for place in rows.first}) > 1 or bool(files)
     named = files or [f"{place.path or place.split} " * several + str(place.row) for place in rows.first]
     more = f", ... ({rows.count:,} of {rows.of:,})" if rows.count > len(named) else ""
@@ -217,10 +221,16 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         seen = subject.ending if subject.kind == "artifact" else f"{subject.steps} steps"
     run = f"{seen}, {summary.seconds:.1f} s"
     skipped = ""
-    if summary.rules_skipped:
-        reasons = Counter(skip.reason for skip in report.skipped)
+    reasons = Counter(skip.reason for skip in report.skipped)
+    foreign = 0
+    if subject.kind == "dataset" and not verbose:
+        foreign = sum(reasons.pop(reason) for reason in list(reasons) if _OTHER_DATA.match(reason))
+    if reasons:
         told = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
-        skipped = f", {summary.rules_skipped} skipped ({told if verbose or not report.healthy else '-v says why'})"
+        skipped = (
+            f", {summary.rules_skipped - foreign} skipped ({told if verbose or not report.healthy else '-v says why'})"
+        )
+    skipped += f", {foreign} for other kinds of data" if foreign else ""
     lines = []
     if report.healthy:
         still = "differential" in report.evidence  # asked only of a program whose loss stands still
@@ -248,6 +258,8 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if subject.outcome in ("timeout", "killed"):
         lines.append(f"note: {subject.ending}; the report covers what was seen until then")
     lines += [f"note: {note}" for note in report.notes]
+    if any(f.rows is not None and f.rows.count > len(f.rows.first) for f in report.causes if f.rows):
+        lines.append("all rows found: --rows FOUND.parquet; a page with pictures: --output REPORT.html")
     if summary.suppressed and not verbose:
         lines.append(f"{summary.suppressed} suppressed (-v says why)")
     if verbose:

@@ -193,3 +193,9 @@ def test_texts_are_excerpts_without_what_is_personal(tmp_path):
     assert "instruction: What is 0 times 7? ¶ output: Write to ja******om, pay with 41******11." in text
     assert CARD not in text
     assert MAIL not in text
+
+
+def test_records_in_memory_are_excerpts_too():
+    records = [{"text": f"a sentence of some length, number {i}", "label": i % 2} for i in range(120)]
+    report = diagnose_data({"train": records, "test": records[:10]}, pictures=True, select=("DAT003",))
+    assert "text: a sentence of some length, number 0" in render(report, "html")
