@@ -20,6 +20,8 @@ else:
 
 MOST_BARS = 12
 _BINS = 32
+_APART, _HEAP = 0.5, 0.4  # of the range that lies empty before a heap, and of the values that it holds at most
+_VALUES = 8  # different ones, from which a heap has a shape
 _FAR = 1.0  # spans of the middle 99 % beyond which a value is drawn in the outermost bin
 
 
@@ -33,16 +35,39 @@ def histogram(title: str, values: Mapping[str, Array], unit: str = "", note: str
     low, high = float(together.min()), float(together.max())
     if not high > low or not math.isfinite(high - low):
         return None
-    first, last = (float(q) for q in np.quantile(together, (0.005, 0.995)))
-    span = max(last - first, (high - low) * 1e-6)
-    open_low, open_high = low < first - _FAR * span, high > last + _FAR * span
-    start, end = first if open_low else low, last if open_high else high
+    start, end = _bulk(together)
+    open_low, open_high = low < start, high > end
     edges = _edges(together, start, end)
     series = tuple(
         Series(name, tuple((np.histogram(np.clip(one, edges[0], edges[-1]), edges)[0] / len(one)).tolist()), len(one))
         for name, one in finite.items()
     )
     return Histogram(title, tuple(edges.tolist()), series, unit, note, open_low, open_high)
+
+
+def _bulk(values: Array) -> tuple[float, float]:
+    """Where most values lie: without the few that are far from the middle 99 %, and without a heap far from all others.
+
+    A code such as -999 is such a heap; it is to stand apart, but not to flatten the rest.
+    """
+    ordered = np.sort(values)
+    low, high = float(ordered[0]), float(ordered[-1])
+    first, last = (float(q) for q in np.quantile(ordered, (0.005, 0.995)))
+    span = max(last - first, (high - low) * 1e-6)
+    start, end = first if low < first - _FAR * span else low, last if high > last + _FAR * span else high
+    inside = ordered[(ordered >= start) & (ordered <= end)]
+    gaps = np.diff(inside)
+    widest = int(gaps.argmax()) if len(gaps) else 0
+    if not len(gaps) or gaps[widest] < _APART * (end - start):
+        return start, end
+    below, above = widest + 1, len(inside) - widest - 1
+    if min(below, above) > _HEAP * len(inside):
+        return start, end
+    kept = inside[below:] if below < above else inside[:below]
+    if len(np.unique(kept)) < _VALUES:  # of few values each has its bar anyway
+        return start, end
+    room = 0.12 * float(kept[-1] - kept[0])
+    return (float(kept[0]) - room, end) if below < above else (start, float(kept[-1]) + room)
 
 
 def _edges(values: Array, start: float, end: float) -> Array:
@@ -56,7 +81,7 @@ def _edges(values: Array, start: float, end: float) -> Array:
     bins = min(_BINS, max(8, math.ceil((end - start) / width))) if width > 0 else _BINS
     if whole and end - start > bins:  # every bin holds equally many whole numbers
         step = math.ceil((end - start + 1) / bins)
-        return np.arange(math.floor(start) - 0.5, math.floor(start) - 0.5 + step * (bins + 1), step)
+        return np.arange(math.floor(start) - 0.5, math.ceil(end) + 0.5 + step, step)
     return np.linspace(start, end, bins + 1)
 
 

@@ -90,7 +90,8 @@ def _note(samples: Samples, index: int | None, place: RowPlace) -> str:
     """A sample's split, its class, and what the finding says of it."""
     parts = [place.split if len(samples.splits) > 1 else ""]
     if index is not None and samples.label[index] >= 0 and samples.labels:
-        parts.append(excerpt(samples.labels[int(samples.label[index])], 40))
+        label = excerpt(samples.labels[int(samples.label[index])], 40)
+        parts.append("" if (place.value or "").startswith(label) else label)
     parts.append(place.value or "")
     return " · ".join(part for part in parts if part)
 

@@ -72,7 +72,7 @@ def _distribution(column: ColumnProfiles, profile: TableProfile, sample: TableSa
         seen = {split.name: sample.column(split, column.name) for split in sample.splits}
         if sample.kinds[column.name] == "number":
             whole = all(split.whole for split in sample.splits)
-            note = "" if whole else f"{sum(map(len, seen.values())):,} of {profile.rows:,} rows, spread by hash"
+            note = "" if whole else f"a sample of the {profile.rows:,} rows"
             return histogram(column.name, seen, note=note)
         return None
     if column.counts:
@@ -93,7 +93,7 @@ def _as_stored(tables: Tables, column: ColumnProfiles) -> Histogram | None:
         name: frame["v"].to_numpy(dtype=float)[(frame["split_no"] == number).to_numpy()]
         for number, name in tables.each_split()
     }
-    note = "" if every == 1 else f"every {every}th row"
+    note = "" if every == 1 else f"one row in {every}"
     return histogram(column.name, seen, note=note)
 
 

@@ -68,3 +68,18 @@ def test_shares_leave_out_what_is_whole():
 def test_excerpts_are_masked_before_they_are_cut(text, gone):
     assert gone not in excerpt(text, 320)
     assert len(excerpt(text, 320)) <= 320
+
+
+def test_a_heap_far_off_stands_apart_and_leaves_the_rest_its_shape():
+    bulk = np.random.default_rng(0).normal(30, 5, 2000)
+    found = histogram("x", {"train": np.append(bulk, np.full(200, -999.0))})
+    shares = found.series[0].shares
+    assert found.open_low
+    assert shares[0] == pytest.approx(200 / 2200)
+    assert shares[1] == 0
+    assert max(shares[2:]) < 0.2
+    flag = histogram("x", {"train": np.append(np.zeros(990), np.ones(10))})
+    assert flag.series[0].shares == (0.99, 0.01)
+    halves = histogram("x", {"train": np.append(bulk, bulk + 900)})  # two heaps of one size: both are the data
+    assert not halves.open_low
+    assert not halves.open_high
