@@ -21,6 +21,7 @@ else:
 MOST_BARS = 12
 _BINS = 32
 _APART, _HEAP = 0.5, 0.4  # of the range that lies empty before a heap, and of the values that it holds at most
+_COUNTABLE = 1e9  # range of whole numbers whose bins begin and end between two of them
 _VALUES = 8  # different ones, from which a heap has a shape
 _FAR = 1.0  # spans of the middle 99 % beyond which a value is drawn in the outermost bin
 
@@ -73,12 +74,13 @@ def _bulk(values: Array) -> tuple[float, float]:
 def _edges(values: Array, start: float, end: float) -> Array:
     """One bin a value for few whole numbers; else as many as Freedman and Diaconis ask for, 8 to 32."""
     inside = values[(values >= start) & (values <= end)]
-    whole = bool(np.all(inside == np.round(inside)))
+    whole = end - start < _COUNTABLE and bool(np.all(inside == np.round(inside)))
     if whole and end - start < _BINS:
         return np.arange(math.floor(start) - 0.5, math.ceil(end) + 1.0)
     low, high = np.quantile(inside, (0.25, 0.75))
     width = 2 * float(high - low) / max(len(inside), 1) ** (1 / 3)
-    bins = min(_BINS, max(8, math.ceil((end - start) / width))) if width > 0 else _BINS
+    wanted = (end - start) / width if width > (end - start) / _BINS else float(_BINS)
+    bins = min(_BINS, max(8, math.ceil(wanted)))
     if whole and end - start > bins:  # every bin holds equally many whole numbers
         step = math.ceil((end - start + 1) / bins)
         return np.arange(math.floor(start) - 0.5, math.ceil(end) + 0.5 + step, step)
