@@ -11,6 +11,7 @@ import click
 
 from doctor import __version__, output
 from doctor.errors import DoctorError
+from doctor.option_sections import Sectioned
 from doctor.reports import FORMATS
 
 if TYPE_CHECKING:
@@ -68,20 +69,25 @@ def main() -> None:
     """
 
 
-@main.command(context_settings={"ignore_unknown_options": False})
+@main.command(cls=Sectioned, context_settings={"ignore_unknown_options": False})
 @click.argument("target", required=False, metavar="TARGET")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--target", "target_column", metavar="COLUMN", help="Data: the column to be predicted.")
-@click.option("--train", multiple=True, metavar="PATH", help="Data: the training split (file, folder or pattern).")
-@click.option("--valid", multiple=True, metavar="PATH", help="Data: the validation split.")
-@click.option("--test", multiple=True, metavar="PATH", help="Data: the test split.")
-@click.option("--split-column", metavar="COLUMN", help="Data: the column that names each row's split.")
-@click.option("--sample", type=click.IntRange(1), metavar="ROWS", help="Data: look at a sample (default: all rows).")
-@click.option("--memory-limit", metavar="SIZE", help="Data: what the engine may use (2GB); the rest goes to disk.")
-@click.option("--tokenizer", metavar="FOLDER", help="Data: the tokenizer by which texts are counted.")
-@click.option("--max-length", type=click.IntRange(1), metavar="TOKENS", help="Data: the longest input of the model.")
+@click.option("--target", "target_column", metavar="COLUMN", help="The column (or key) to be predicted.")
+@click.option("--train", multiple=True, metavar="PATH", help="The training split: file, folder or pattern.")
+@click.option("--valid", multiple=True, metavar="PATH", help="The validation split.")
+@click.option("--test", multiple=True, metavar="PATH", help="The test split.")
+@click.option("--split-column", metavar="COLUMN", help="The column that names each row's split.")
+@click.option("--sample", type=click.IntRange(1), metavar="ROWS", help="Look at so many rows (default: all).")
 @click.option(
-    "--rows", "rows_path", type=click.Path(path_type=Path), help="Data: write all rows found there (Parquet)."
+    "--memory-limit", metavar="SIZE", help="What the engine of tables may use, as 2GB; the rest goes to disk."
+)
+@click.option("--tokenizer", metavar="FOLDER", help="The tokenizer by which texts are counted.")
+@click.option("--max-length", type=click.IntRange(1), metavar="TOKENS", help="The longest input of the model.")
+@click.option(
+    "--rows",
+    "rows_path",
+    type=click.Path(path_type=Path),
+    help="Write every row or sample found there, as Parquet (a report lists 20).",
 )
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps to observe (default 80).")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Limit of each run (default 600).")
@@ -95,7 +101,12 @@ def main() -> None:
 @click.option("--confirm-steps", type=click.IntRange(4), help="Steps of each arm (default: as many as observed).")
 @click.option("--jobs", type=click.IntRange(1), help="Arms at once (default: number of cores).")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Form of the report.")
-@click.option("--output", multiple=True, metavar="[FORMAT=]PATH", help="Write the report there; form by suffix.")
+@click.option(
+    "--output",
+    multiple=True,
+    metavar="[FORMAT=]PATH",
+    help="Write the report there; form by suffix, .html with pictures. May be repeated.",
+)
 @click.option(
     "--diff",
     is_flag=True,
@@ -120,18 +131,27 @@ def main() -> None:
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the files asked for.")
 @click.option("--debug", is_flag=True, help="Show tracebacks of the doctor's own.")
 def diagnose(target: str | None, arguments: tuple[str, ...], **options: Any) -> None:
-    """Examine TARGET: a training script, module.py:case, a recording, data (files, a folder, a pattern), or an exported
-    artifact (see doctor gate).
+    """Examine TARGET: a training script, module.py:case, a recording, data, or an exported artifact (see doctor gate).
 
-    The script runs unchanged in a child process until the step budget is spent; what it writes goes to a scratch
-    folder. Each finding with a cure is then put on trial: the same program with and without the cure. Arguments of the
-    script follow after --.
+    \b
+    doctor diagnose train.py -- --epochs 3            a script, with its own arguments
+    doctor diagnose data.parquet --target price       a table (CSV, Parquet, Arrow, JSONL)
+    doctor diagnose train.csv test.csv --target y     splits, told by their names
+    doctor diagnose photos/ --output report.html      images, a folder a class; a page
+    doctor diagnose "shards/train-*.tar"              images or recordings in archives
+    doctor diagnose corpus/                           recordings with a manifest
+    doctor diagnose chats.jsonl --tokenizer model/    conversations, instructions, texts
+    doctor diagnose --train corpus.txt                plain text, one a line
+    doctor diagnose data.py:dataset                   a torch data set or loader
 
-    Of data (CSV, Parquet, Arrow, JSONL, tensors, images, audio, text), further files follow TARGET or are given as
-    --train, --valid and --test; splits are else told by the names of files and folders.
+    A script runs unchanged in a child process until the step budget is spent; what it writes goes to a scratch folder.
+    Each finding with a cure is then put on trial: the same program with and without the cure. Where the cure is an
+    edit, the edited script is tried, too: --diff prints the edits, --fix applies those that proved good. A file outside
+    the working tree, or changed since, is never written.
 
-    Where the cure is an edit, the edited script is tried, too: --diff prints the edits, --fix applies those that proved
-    good. A file outside the working tree, or changed since, is never written.
+    Data is only read: every row and sample once, archives in place. Further files follow TARGET or are given as --train,
+    --valid and --test; splits are else told by the names of files and folders. Without --target, what a table's columns
+    say about each other is looked at, and nothing that needs to know what is predicted.
 
     Exit status: 0 nothing found at the failing level, 1 findings, 2 the doctor could not do its work.
     """
@@ -140,6 +160,8 @@ def diagnose(target: str | None, arguments: tuple[str, ...], **options: Any) -> 
     data = _data_options(target, options)
     target = target or next(path for name in ("train", "valid", "test") for path in options[name])
     _consistent(target, options)
+    if options["rows_path"] and data is None:
+        raise click.UsageError("--rows goes with data: a program has no rows")
     at_gate = (data is None or not data.given) and _is_artifact(target)
     settings = _settings(target, options, at_gate)
     if options["show_settings"]:
@@ -154,7 +176,8 @@ def diagnose(target: str | None, arguments: tuple[str, ...], **options: Any) -> 
             from doctor.dataset_diagnosis import diagnose_paths
 
             paths = () if target in (*data.train, *data.valid, *data.test) else (target, *arguments)
-            report = diagnose_paths(paths, data, settings, progress, options["rows_path"])
+            drawn = output.wants("html", options["output"], options["format_"])
+            report = diagnose_paths(paths, data, settings, progress, options["rows_path"], drawn)
         else:
             from doctor.diagnosis import diagnose_target
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from doctor import config, probes, registry, suppressions
 from doctor.config import Settings
+from doctor.dataset_summary import summary
 from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
@@ -19,6 +20,7 @@ from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.dataset import DataOptions, dataset, dataset_of
 
 if TYPE_CHECKING:
+    from doctor.pictures.records import Illustration
     from doctor.registry import Rule
 
 
@@ -34,12 +36,13 @@ def diagnose_data(
     memory_limit: str | None = None,
     tokenizer: str | None = None,
     max_length: int | None = None,
+    pictures: bool = False,
     **changes: Any,
 ) -> Report:
     """Diagnose a data set: a frame (pandas, Polars, Arrow, PySpark), paths, a torch data set or loader, or a mapping of
     split names to any of these.
 
-    `changes` are fields of `Settings` (`select=("DAT",)`). Raises DoctorError for what is no data.
+    `pictures` are drawn by `report.html`. `changes` are fields of `Settings` (`select=("DAT",)`). Raises DoctorError for what is no data.
     """
     splits = {name: one for name, one in (("train", train), ("valid", valid), ("test", test)) if one is not None}
     if splits and data is not None:
@@ -49,21 +52,31 @@ def diagnose_data(
         max_length=max_length,
     )  # fmt: skip
     source = dataset_of(splits or data, options)
-    return examine(source, "data", config.changed(Settings(), **changes), SilentProgress())
+    return examine(source, "data", config.changed(Settings(), **changes), SilentProgress(), pictures)
 
 
 def diagnose_paths(
-    paths: Sequence[str], options: DataOptions, settings: Settings, progress: Progress, rows: Path | None = None
+    paths: Sequence[str],
+    options: DataOptions,
+    settings: Settings,
+    progress: Progress,
+    rows: Path | None = None,
+    pictures: bool = False,
 ) -> Report:
-    """Diagnose the data set in these files, folders and patterns; all rows found go to the Parquet file `rows`."""
+    """Diagnose the data set in these files, folders and patterns; all rows found go to the Parquet file `rows`.
+
+    With `pictures`, the report holds what its page draws.
+    """
+    given = " ".join([*paths, *options.train, *options.valid, *options.test])
+    progress.start(f"looking through {given}", None)
     source = dataset(paths, options)
-    report = examine(source, " ".join(paths) or source.splits[0].files[0], settings, progress)
+    report = examine(source, given, settings, progress, pictures)
     if rows is not None:
         write_rows(report, rows)
     return report
 
 
-def examine(source: DataSource, name: str, settings: Settings, progress: Progress) -> Report:
+def examine(source: DataSource, name: str, settings: Settings, progress: Progress, pictures: bool = False) -> Report:
     """Gather the evidence that the rules on data ask for, run them, and rank what they find."""
     started = time.monotonic()
     chosen = (*settings.select, *settings.extend_select) if settings.select else ()
@@ -71,6 +84,10 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     probes.load()
     looks = tuple(look for rule in rules for look in rule.looks_at((DataSource,)) if _on_data(look))
     samples = source.samples.read(progress).samples if source.samples is not None else None
+    if samples is None and not source.tabular:
+        raise DoctorError(
+            f"{name} holds {source.kind}, of which no sample can be read", "doctor diagnose --help tells what is read"
+        )
     if source.tabular and looks:
         progress.start(f"reading {name}", None)
         source.tables.rows  # noqa: B018  what cannot be read ends the diagnosis here, with one clear line
@@ -85,9 +102,10 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
     unlooked = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skipped)
     off = {skip.rule for skip in skipped} | {finding.rule for finding in findings}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in off))
+    drawn, missing = _drawn(source, found, order, progress) if pictures else ((), ())
     seconds = round(time.monotonic() - started, 2)
     rows = source.tables.rows if source.tabular else samples.count if samples is not None else 0
-    about = source.tables.summary() if source.tabular else {}
+    about = summary(source, found, samples)
     notes = source.tables.notes if source.tabular else samples.notes if samples is not None else ()
     report = Report(
         subject=SubjectSummary(kind="dataset", target=name, outcome="examined", seconds=seconds, rows=rows),
@@ -96,7 +114,8 @@ def examine(source: DataSource, name: str, settings: Settings, progress: Progres
         evidence={"dataset": {"kind": source.kind, "target": source.target, **about}},
         skipped=unlooked,
         fine=fine,
-        notes=(*registry.warnings, *source.notes, *notes),
+        notes=(*registry.warnings, *source.notes, *notes, *missing),
+        pictures=drawn,
     )
     return suppressions.applied(report, settings)
 
@@ -134,6 +153,18 @@ def _tried(
         tried.append(judged(finding, sample, scores))
         progress.advance(done + 1)
     return tried, sum(finding.effect is not None for finding in tried)
+
+
+def _drawn(
+    source: DataSource, found: probes.Found, findings: Sequence[Finding], progress: Progress
+) -> tuple[tuple[Illustration, ...], tuple[str, ...]]:
+    from doctor.pictures.making import illustrations
+
+    progress.start("drawing what was found", None)
+    try:
+        return illustrations(source, found, findings)
+    finally:
+        progress.finish()
 
 
 def _on_data(rule: Rule) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,24 @@ _LONGEST_SUMMARY = 1_000_000  # bytes; GitHub drops a step's summary of more tha
 
 def to_file(report: Report, asked: str, format_: str | None, failing: Severity | None) -> str:
     """Write the report where `[FORMAT=]PATH` asks; without a format, `format_of` decides. Gives the format."""
-    named, equals, path = asked.partition("=")
-    if not equals or named not in FORMATS:
-        if equals and named.isidentifier() and not Path(asked).parent.joinpath(named).exists():
-            raise DoctorError(f'no format "{named}"', f"known: {', '.join(FORMATS)}")
-        named, path = format_of(asked, format_), asked
+    named, path = asked_for(asked, format_)
     write(Path(path), render(report, named, failing=failing))
     return named
+
+
+def asked_for(asked: str, format_: str | None) -> tuple[str, str]:
+    """Format and path of `[FORMAT=]PATH`; raises DoctorError for a format that there is none of."""
+    named, equals, path = asked.partition("=")
+    if equals and named in FORMATS:
+        return named, path
+    if equals and named.isidentifier() and not Path(asked).parent.joinpath(named).exists():
+        raise DoctorError(f'no format "{named}"', f"known: {', '.join(FORMATS)}")
+    return format_of(asked, format_), asked
+
+
+def wants(format_: str, outputs: Iterable[str], given: str | None) -> bool:
+    """Whether the report is to be had in this format, as a file or on standard output."""
+    return given == format_ or any(asked_for(asked, given)[0] == format_ for asked in outputs)
 
 
 def write(path: Path, text: str) -> None:

@@ -46,10 +46,19 @@ class BarProgress:
     def start(self, phase: str, total: int | None) -> None:
         """Show a new bar."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.finish()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        counted = (MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+        known = counted if total else (TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), *known)
         console = Console(stderr=True, force_interactive=sys.stderr.isatty())
         self._bar = Progress(*columns, console=console, transient=True)
         self._bar.start()

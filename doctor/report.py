@@ -70,6 +70,8 @@ class Report(Frozen):
     fine: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unused_suppressions: tuple[str, ...] = ()
+    # What a page draws of a data set (`doctor.pictures`); made where one was asked for, and no part of other forms.
+    pictures: Any = Field(default=(), exclude=True, repr=False)
 
     @property
     def active(self) -> tuple[Finding, ...]:
@@ -100,6 +102,8 @@ class Report(Frozen):
         """
         target = self.subject.target
         if not location.path:
+            if self.subject.kind == "dataset":  # of several files, the first
+                target = next((part for part in (target, *target.split()) if os.path.exists(part)), target)
             return target.partition(":")[0] or "unknown"
         within = os.path.join(target if os.path.isdir(target) else os.path.dirname(target), location.path)
         paths = (within, location.path) if self.subject.kind == "artifact" else (location.path, within)

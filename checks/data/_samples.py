@@ -29,7 +29,7 @@ def listed(samples: Samples, rows: Ints, values: Sequence[str] | None = None, of
             row=int(samples.row[row]),
             path=samples.names[row],
             value=values[i] if values else None,
-            whole=samples.kind in ("image", "audio"),
+            whole=samples.whole_files,
         )
         for i, row in enumerate(rows[:_FIRST])
     )

@@ -8,6 +8,8 @@ from doctor.evidence.sensitive_texts import SensitiveText, SensitiveTexts
 from doctor.findings import Effect, Finding, Measure, RowList, RowPlace, Verdict
 from doctor.registry import Limits, look
 
+from ._wording import with_article
+
 
 class PersonalTextLimits(Limits):
     """Thresholds of PRV001 on texts."""
@@ -36,7 +38,7 @@ def _finding(found: SensitiveText, texts: SensitiveTexts, remedy: str) -> Findin
     first = tuple(RowPlace(split=split, row=row, path=path, value=shown) for split, path, row, shown in places[:20])
     note = "each match was checked against its checksum or form"
     return Finding(
-        message=f"{len(places):,} of {texts.count:,} texts hold a {found.kind} (as {places[0][3]})",
+        message=f"{len(places):,} of {texts.count:,} texts hold {with_article(found.kind)} (as {places[0][3]})",
         measured={"texts": Measure(value=len(places), threshold=0)},
         rows=RowList(count=len(places), of=texts.count, first=first, every=[place[:3] for place in places]),
         remedy=remedy,

@@ -10,6 +10,8 @@ from doctor.evidence.text_scan import PERSONAL, SECRET, Sensitive, TextScan
 from doctor.findings import Finding, Location, Measure, RowList, RowPlace, Severity
 from doctor.registry import Limits, check
 
+from ._wording import with_article
+
 
 class PersonalLimits(Limits):
     """Thresholds of PRV001."""
@@ -111,7 +113,7 @@ def identifiers_as_features(
 def _finding(found: Sensitive, remedy: str) -> Finding:
     first = tuple(RowPlace(split=r.split, row=r.number, path=r.path, value=r.value) for r in found.rows.first)
     return Finding(
-        message=f"{found.rows.count:,} values of {found.column} hold a {found.kind} (as {found.shown})",
+        message=f"{found.rows.count:,} values of {found.column} hold {with_article(found.kind)} (as {found.shown})",
         location=Location(column=found.column),
         measured={"rows": Measure(value=found.rows.count, threshold=0), "share": Measure(value=found.rows.share)},
         rows=RowList(count=found.rows.count, of=found.rows.of, first=first, every=found.rows),

@@ -57,6 +57,11 @@ class Samples(Evidence):
         return len(self.names)
 
     @property
+    def whole_files(self) -> bool:
+        """Whether each sample is a file of its own."""
+        return self.kind in ("image", "audio") or self.unit == "document"
+
+    @property
     def classified(self) -> bool:
         """Whether the targets are classes."""
         return len(self.labels) >= 2

@@ -13,7 +13,8 @@ from doctor.findings import Finding, Severity
 from doctor.report import Report
 from doctor.reports import charts
 from doctor.reports import json as json_report
-from doctor.reports.places import named, place, printable, proof, source_line
+from doctor.reports.pictures import Drawn, drawn
+from doctor.reports.places import named, place, printable, proof, source_line, standing
 from doctor.reports.text import patch_line
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ _VITALS = {
     "update_ratio": "update ratio",
     "lr": "learning rate",
 }
-_OWN_SECTIONS = ("trace", "differential")
+_OWN_SECTIONS = ("trace", "differential", "dataset")
 _MOST_ROWS = 200
 
 
 def render(report: Report) -> str:
     """The report as a page."""
+    pictures = drawn(report.pictures)
     causes = [finding for finding in report.causes if finding.level is not Severity.INFO]
     return _template().render(
         report=report,
@@ -39,6 +41,9 @@ def render(report: Report) -> str:
         suppressed=[finding for finding in report.findings if finding.suppressed is not None],
         vitals=_vitals(report.evidence.get("trace") or ()),
         differential=report.evidence.get("differential"),
+        dataset=_dataset(report),
+        overview=pictures.get(None, []),
+        pictured=lambda finding: _pictured(report, finding, pictures),
         tables=[
             table
             for name, value in report.evidence.items()
@@ -50,6 +55,7 @@ def render(report: Report) -> str:
         where=lambda finding: _where(report, finding),
         source=_source,
         proof=proof,
+        standing=lambda finding: standing(report, finding),
         named=named,
         curves=_curves,
         response=charts.response,
@@ -92,6 +98,24 @@ def _curves(finding: Finding) -> Markup:
         return Markup("")
     arms = (("without the cure", "control", effect.control_curve), ("with the cure", "treated", effect.treated_curve))
     return charts.curves([charts.Series(*arm) for arm in arms], "loss")
+
+
+def _pictured(report: Report, finding: Finding, pictures: Mapping[int | None, list[Drawn]]) -> list[Drawn]:
+    return pictures.get(next((i for i, one in enumerate(report.findings) if one is finding), -1), [])
+
+
+def _dataset(report: Report) -> list[tuple[str, str]]:
+    """What was read of a data set: a few names with what they are."""
+    about = report.evidence.get("dataset")
+    if not isinstance(about, Mapping):
+        return []
+    told: list[tuple[str, str]] = []
+    for split, rows in (about.get("splits") or {}).items():
+        files = (about.get("files") or {}).get(split) or []
+        of = f" in {files[0]}" if len(files) == 1 else f" in {len(files)} files" if files else ""
+        told.append((split, f"{rows:,} {about.get('unit', 'row')}{'s' * (rows != 1)}{of}"))
+    plain = ("kind", "columns", "target", "engine", "broken_records")
+    return told + [(name.replace("_", " "), str(about[name])) for name in plain if about.get(name)]
 
 
 def _vitals(trace: Sequence[Mapping[str, Any]]) -> list[tuple[str, Markup]]:

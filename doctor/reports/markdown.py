@@ -8,7 +8,7 @@ from collections import Counter
 
 from doctor.findings import Finding, Severity, Verdict
 from doctor.report import Report
-from doctor.reports.places import named, one_line, place, printable, proof, source_line
+from doctor.reports.places import named, one_line, place, printable, proof, source_line, standing
 from doctor.reports.text import sparkline
 
 _MARKS = {Severity.ERROR: "🔴 error", Severity.WARNING: "🟠 warning", Severity.INFO: "🔵 info"}
@@ -81,7 +81,7 @@ def _where(report: Report, finding: Finding) -> str:
 
 
 def _row(report: Report, finding: Finding) -> str:
-    verdict = _VERDICTS.get(finding.verdict, str(finding.verdict))
+    verdict = _VERDICTS.get(finding.verdict) or standing(report, finding)
     where, rule = _code(_where(report, finding)), f"**{finding.rule}** {escaped(finding.name)}"
     return f"| {_MARKS[finding.level]} | {rule} | {where} | {escaped(finding.message)} | {verdict} |"
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from doctor.findings import Finding, Location
+from doctor.findings import Finding, Location, Verdict
 from doctor.report import Report
 
 # What XML 1.0 has no form for, and what no terminal or web page should get from a finding's text.
@@ -127,4 +127,20 @@ def proof(finding: Finding) -> str:
         text = f"{effect.steps} steps on {effect.seeds} seed{'s' * (effect.seeds != 1)}: {losses}"
     else:
         text = effect.note or effect.statistic
+    if effect.statistic == "observation":  # nothing was tried, for nothing was open
+        return printable(f"{text[:1].upper()}{text[1:]}.")
     return printable(f"{str(finding.verdict).capitalize()} by trial: {text}.")
+
+
+def standing(report: Report, finding: Finding) -> str:
+    """What speaks for a finding, in a word: the verdict of its trial, else how it was found where that needs no trial.
+
+    Of a data set, rows are counted and quantities measured; what stands in an artifact is read there (no word).
+    """
+    if finding.verdict is not Verdict.UNTESTED:
+        return str(finding.verdict)
+    if report.subject.kind == "artifact":
+        return ""
+    if report.subject.kind == "dataset":
+        return "counted" if finding.rows is not None else "measured"
+    return str(finding.verdict)

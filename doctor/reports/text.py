@@ -13,16 +13,18 @@ import click
 
 from doctor.findings import Effect, Finding, Patch, Severity, Verdict
 from doctor.report import Report
-from doctor.reports.places import one_line, printable, source_line
+from doctor.reports.places import one_line, printable, source_line, standing
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = {Verdict.CONFIRMED: "confirmed ✔", Verdict.REFUTED: "refuted ✘", Verdict.INCONCLUSIVE: "inconclusive"}
+_FILES = 8  # samples that are files of their own, whose names are long
+_OTHER_DATA = re.compile(r"no (table|images|recordings|texts|tensors)\b")  # why a rule on other data is silent
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
 class _Painter:
-    def __init__(self, colour: bool) -> None:
-        self.colour = colour
+    def __init__(self, colour: bool, verbose: bool = False) -> None:
+        self.colour, self.verbose = colour, verbose
 
     def __call__(self, text: str, **style: str | bool) -> str:
         return click.style(text, **style) if self.colour else text  # type: ignore[arg-type]
@@ -30,7 +32,7 @@ class _Painter:
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False, width: int = 100) -> str:
     """The whole report as text."""
-    paint = _Painter(colour)
+    paint = _Painter(colour, verbose)
     lines: list[str] = []
     shown = [f for f in report.causes if verbose or f.level is not Severity.INFO]
     for finding in shown:
@@ -53,15 +55,16 @@ def _harmless(line: str, colour: bool) -> str:
 
 def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> list[str]:
     head = f"{finding.level}[{finding.rule}] {finding.name}"
-    mark = "" if report.subject.kind == "artifact" and finding.verdict is Verdict.UNTESTED else _mark(finding)
+    mark = _mark(report, finding)
     gap = " " * max(2, width - len(head) - len(mark))
     tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
     lines = [paint(head, fg=_COLOURS[finding.level], bold=True) + (gap + paint(mark, fg=tone) if mark else "")]
     if str(finding.location):
-        lines.append(f"  --> {one_line(finding.location)}")
+        column = report.subject.kind == "dataset" and not finding.location.path and finding.location.column
+        lines.append(f"  --> {'column ' if column else ''}{one_line(finding.location)}")
         lines += _source(finding, paint)
     lines += _row("fact", finding.message, width)
-    lines += _rows(finding, width)
+    lines += _rows(finding, width, paint.verbose)
     if finding.remedy:
         lines += _row("cure", finding.remedy + _suggestion(finding.effect), width)
     lines += _proof(finding, width)
@@ -79,8 +82,8 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
     return lines
 
 
-def _mark(finding: Finding) -> str:
-    mark = _MARKS.get(finding.verdict, "untested")
+def _mark(report: Report, finding: Finding) -> str:
+    mark = _MARKS.get(finding.verdict) or standing(report, finding)
     effect = finding.effect
     if finding.verdict is Verdict.CONFIRMED and effect and effect.control_curve:
         return f"{mark} ({effect.agreeing} of {effect.seeds} seeds)"
@@ -145,11 +148,12 @@ def patch_line(patch: Patch) -> str:
     return f"{what}: loss {with_patch} (control {without}), {patch.verdict}{why}; {shown}"
 
 
-def _rows(finding: Finding, width: int) -> list[str]:
+def _rows(finding: Finding, width: int, verbose: bool) -> list[str]:
     rows = finding.rows
     if rows is None or not rows.first:
         return []
     files = [place.path for place in rows.first if place.whole and place.path]
+    files = files if verbose else files[:_FILES]
     several = len({(place.split, place.path) for place in rows.first}) > 1 or bool(files)
     named = files or [f"{place.path or place.split} " * several + str(place.row) for place in rows.first]
     more = f", ... ({rows.count:,} of {rows.of:,})" if rows.count > len(named) else ""
@@ -217,15 +221,21 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     summary, subject = report.summary, report.subject
     total = summary.rules_run + summary.rules_skipped
     if subject.kind == "dataset":
-        seen = f"{subject.rows:,} rows"
+        seen = f"{subject.rows:,} {report.evidence.get('dataset', {}).get('unit', 'row')}{'s' * (subject.rows != 1)}"
     else:
         seen = subject.ending if subject.kind == "artifact" else f"{subject.steps} steps"
     run = f"{seen}, {summary.seconds:.1f} s"
     skipped = ""
-    if summary.rules_skipped:
-        reasons = Counter(skip.reason for skip in report.skipped)
+    reasons = Counter(skip.reason for skip in report.skipped)
+    foreign = 0
+    if subject.kind == "dataset" and not verbose:
+        foreign = sum(reasons.pop(reason) for reason in list(reasons) if _OTHER_DATA.match(reason))
+    if reasons:
         told = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
-        skipped = f", {summary.rules_skipped} skipped ({told if verbose or not report.healthy else '-v says why'})"
+        skipped = (
+            f", {summary.rules_skipped - foreign} skipped ({told if verbose or not report.healthy else '-v says why'})"
+        )
+    skipped += f", {foreign} for other kinds of data" if foreign else ""
     lines = []
     if report.healthy:
         still = "differential" in report.evidence  # asked only of a program whose loss stands still
@@ -239,6 +249,7 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         symptoms = f", {summary.symptoms} symptom{'s' * (summary.symptoms != 1)}" if summary.symptoms else ""
         ran = f"{summary.rules_run} rules run, {summary.rules_fine} fine{skipped}"
         lines.append(f"{causes}{symptoms} · {ran} · {run}")
+    lines += _data(report)
     differential = report.evidence.get("differential")
     if differential:
         side = differential["side"]
@@ -252,6 +263,8 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if subject.outcome in ("timeout", "killed"):
         lines.append(f"note: {subject.ending}; the report covers what was seen until then")
     lines += [f"note: {note}" for note in report.notes]
+    if any(f.rows is not None and f.rows.count > len(f.rows.first) for f in report.causes if f.rows):
+        lines.append("all rows found: --rows FOUND.parquet; a page with pictures: --output REPORT.html")
     if summary.suppressed and not verbose:
         lines.append(f"{summary.suppressed} suppressed (-v says why)")
     if verbose:
@@ -259,6 +272,23 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
         lines += [f"unused suppression: {unused}" for unused in report.unused_suppressions]
         lines += [f"skipped {skip.rule}: {skip.reason}" for skip in report.skipped]
     return lines
+
+
+def _data(report: Report) -> list[str]:
+    """A data set in a line: its splits, its classes, where most values are missing."""
+    about = report.evidence.get("dataset") or {}
+    splits: dict[str, int] = about.get("splits") or {}
+    parts = [" / ".join(f"{name} {rows:,}" for name, rows in splits.items())] if len(splits) > 1 else []
+    classes = [own for own in (about.get("classes") or {}).values() if own]
+    if classes:
+        first, total = classes[0], sum(classes[0].values())
+        named = ", ".join(f"{_short(name, 24)} {count / total:.0%}" for name, count in list(first.items())[:4])
+        more = f", {len(first) - 4} more" if len(first) > 4 else ""
+        parts.append(f"{len(first)} classes ({named}{more})")
+    gaps = list((about.get("missing") or {}).items())
+    if gaps:
+        parts.append("missing: " + ", ".join(f"{_short(name, 24)} {share:.1%}" for name, share in gaps[:3]))
+    return [f"data: {'; '.join(parts)}"] if parts else []
 
 
 def _suppression(finding: Finding) -> str:

@@ -6,12 +6,17 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from doctor.errors import DoctorError
+from doctor.samples.archives import Packed
 from doctor.samples.reading import digest
+
+if TYPE_CHECKING:
+    import soundfile
 
 Array = npt.NDArray[np.float32]
 BANDS, SLOTS = 24, 16
@@ -48,19 +53,25 @@ def needed() -> None:
         raise DoctorError("recordings need soundfile", "pip install 'pytorch-doctor[samples]'") from None
 
 
-def read_clip(path: Path) -> Clip:
-    """Decode an audio file wholly."""
+def opened(path: Path | Packed) -> soundfile.SoundFile:
+    """An audio file, ready to be decoded; raises what soundfile raises."""
     import soundfile
 
+    return soundfile.SoundFile(path.open("rb") if isinstance(path, Packed) else str(path))
+
+
+def read_clip(path: Path | Packed) -> Clip:
+    """Decode an audio file wholly."""
     if not path.is_file():
         return Clip(error="no such file")
     try:
-        if path.stat().st_size == 0:
+        with path.open("rb") as raw:
+            missing = _missing_bytes(raw)
+        if missing is None:
             return Clip(error="empty file")
-        missing = _missing_bytes(path)
-        with soundfile.SoundFile(str(path)) as opened:
-            rate, channels = opened.samplerate, opened.channels
-            values = opened.read(dtype="float32", always_2d=True)
+        with opened(path) as stream:
+            rate, channels = stream.samplerate, stream.channels
+            values = stream.read(dtype="float32", always_2d=True)
     except OSError as failure:
         return Clip(error=f"cannot be read: {failure.strerror or failure}")
     except Exception as failure:
@@ -89,19 +100,19 @@ def read_clip(path: Path) -> Clip:
     )
 
 
-def _missing_bytes(path: Path) -> int:
-    """How many bytes a RIFF file lacks of what its data chunk announces (decoders pass over it silently)."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(12)
-        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-            return 0
-        while len(chunk := stream.read(8)) == 8:
-            name, length = chunk[:4], struct.unpack("<I", chunk[4:])[0]
-            if name == b"data":
-                streamed = length in (0, 0xFFFFFFFF, 0x7FFFFFFF) or length >= 0xFFFFFF00
-                return 0 if streamed else max(0, length - (size - stream.tell()))
-            stream.seek(length + length % 2, 1)
+def _missing_bytes(stream: IO[bytes]) -> int | None:
+    """How many bytes a RIFF file lacks of what its data chunk announces (decoders pass over it silently); None: empty."""
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return 0 if size else None
+    while len(chunk := stream.read(8)) == 8:
+        name, length = chunk[:4], struct.unpack("<I", chunk[4:])[0]
+        if name == b"data":
+            streamed = length in (0, 0xFFFFFFFF, 0x7FFFFFFF) or length >= 0xFFFFFF00
+            return 0 if streamed else max(0, length - (size - stream.tell()))
+        stream.seek(length + length % 2, 1)
     return 0
 
 

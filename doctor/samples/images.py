@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctor.errors import DoctorError
+from doctor.samples.archives import Packed
 from doctor.samples.reading import digest
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def needed() -> None:
         raise DoctorError("images need Pillow", "pip install 'pytorch-doctor[samples]'") from None
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path | Packed) -> Image:
     """Decode an image file wholly."""
     import PIL.Image
 
@@ -83,7 +84,7 @@ def _measured(opened: PIL.Image.Image) -> Image:
     channels = 4 if has_palette_alpha else _CHANNELS.get(opened.mode, len(opened.getbands()))
     alpha = opened.getchannel("A") if "A" in opened.getbands() else None
     opaque = alpha is None or alpha.getextrema()[0] == 255
-    rgb = _as_rgb(opened)
+    rgb = as_rgb(opened)
     pixels = np.asarray(rgb)
     small = pixels if pixels.size <= 1 << 18 else np.asarray(rgb.reduce(max(2, int((pixels.size / 150_000) ** 0.5))))
     values = small.reshape(-1, 3).astype(np.float32)
@@ -105,7 +106,8 @@ def _measured(opened: PIL.Image.Image) -> Image:
     )
 
 
-def _as_rgb(opened: PIL.Image.Image) -> PIL.Image.Image:
+def as_rgb(opened: PIL.Image.Image) -> PIL.Image.Image:
+    """The image in eight bits of red, green and blue; 16 bits and floats are scaled."""
     import PIL.Image
 
     if opened.mode in ("I;16", "I", "F"):  # convert() would clip 16 bits to 8

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from doctor.samples.archives import Packed
+
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"])
 AUDIO = frozenset([".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus", ".au"])
 TEXT = frozenset((".jsonl", ".ndjson", ".json", ".txt"))
 ARRAYS = frozenset((".npz", ".npy", ".pt", ".pth"))
 TABLES = frozenset((".csv", ".tsv"))
+PROSE = ".txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Item:
     `said` holds further facts of the manifest (`duration`, `sample_rate`), which the file may contradict.
     """
 
-    path: Path
+    path: Path | Packed
     name: str
     split: str | None
     label: str | None = None
@@ -29,10 +32,19 @@ class Item:
 
 @dataclass(frozen=True)
 class Layout:
-    """The samples of one data set. `broken` are lines of manifests that could not be read, as name and reason."""
+    """The samples of one data set. `broken` are lines of manifests that could not be read, as name and reason.
+
+    `documents` says that each file of texts is one sample, and not each of its lines.
+    """
 
     kind: str
     items: tuple[Item, ...]
     root: Path
     broken: tuple[tuple[str, str], ...] = ()
     transcribed: bool = False
+    documents: bool = False
+
+
+def media_kind(suffix: str) -> str | None:
+    """`image` or `audio` by a file's suffix in small letters; None for any other."""
+    return "image" if suffix in IMAGES else "audio" if suffix in AUDIO else None

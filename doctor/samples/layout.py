@@ -10,8 +10,12 @@ from pathlib import Path, PurePath
 
 from doctor.errors import DoctorError
 from doctor.samples import manifests, splits
-from doctor.samples.items import ARRAYS, AUDIO, IMAGES, TABLES, Item, Layout
+from doctor.samples.archives import is_archive
+from doctor.samples.items import ARRAYS, PROSE, TABLES, Item, Layout, media_kind
+from doctor.samples.packed import of_archives
+from doctor.samples.prose import delimited
 
+_CORPORA = 12  # files of prose that are taken line by line; of more, each is a document
 _MANIFESTS = 12  # files of a folder that are opened to see whether they list recordings or images
 # A path and the split that the user gave it, None where it is to be found out.
 Given = Sequence[tuple[Path, str | None]]
@@ -26,6 +30,9 @@ def recognise(given: Given, target: str | None = None) -> Layout | None:
         if not path.exists():
             raise DoctorError(f"no such file or folder: {path}")
     root = _root([path for path, _ in given])
+    given = [(inner, split) for path, split in given for inner in (_shards(path) or [path])]
+    if all(is_archive(path) for path, _ in given):
+        return of_archives(given, root, target)
     if all(path.is_file() for path, _ in given):
         return _of_files(given, root, target)
     files = {path: [(found, split) for found in _walk(path)] for path, split in given}
@@ -47,9 +54,17 @@ def recognise(given: Given, target: str | None = None) -> Layout | None:
         if counted[kind] and counted[kind] >= counted["table"]:
             found = [pair for several in files.values() for pair in several if _kind(pair[0]) == kind]
             return Layout(kind, tuple(_whole_file(path, root, split) for path, split in found), root)
+    if counted["prose"] and not counted["table"]:
+        return _of_prose(files, root)
     if not counted:
         raise DoctorError(f"{given[0][0]} holds no files", "give a folder of samples, a manifest or a table")
     return None
+
+
+def _shards(path: Path) -> list[Path]:
+    """The archives of a folder that holds nothing else of a kind that is read."""
+    found = list(_walk(path)) if path.is_dir() else []
+    return [file for file in found if is_archive(file)] if all(_kind(file) == "other" for file in found) else []
 
 
 def _of_files(given: Given, root: Path, target: str | None) -> Layout | None:
@@ -69,9 +84,23 @@ def _of_files(given: Given, root: Path, target: str | None) -> Layout | None:
             tuple(line for one in listed for line in one.broken),
             any(one.transcribed for one in listed),
         )
+    if kinds == {"prose"}:
+        if any(delimited(path) for path, _ in given):
+            return None  # a table by another name
+        return Layout("text", tuple(_whole_file(path, root, split) for path, split in given), root)
     if kinds == {"text"} or all(path.suffix.lower() == ".json" for path, _ in given):
         return Layout("text", tuple(_whole_file(path, root, split) for path, split in given), root)
     return None
+
+
+def _of_prose(files: dict[Path, list[tuple[Path, str | None]]], root: Path) -> Layout | None:
+    """Folders of prose: a few files are corpora of one text a line; many, or a folder a class, are documents."""
+    found = [pair for several in files.values() for pair in several if _kind(pair[0]) == "prose"]
+    by_folder = _of_folders(files, root, "prose")
+    classes = {item.label for item in by_folder.items} - {None}
+    if len(classes) > 1 or len(found) > _CORPORA:
+        return replace(by_folder, kind="text", documents=True)
+    return _of_files(found, root, None)
 
 
 def _of_folders(files: dict[Path, list[tuple[Path, str | None]]], root: Path, kind: str) -> Layout:
@@ -82,17 +111,13 @@ def _of_folders(files: dict[Path, list[tuple[Path, str | None]]], root: Path, ki
                 continue
             inside = path.relative_to(top)
             named = splits.of_word(top.name) if len(files) > 1 or splits.of_word(top.name) else None
-            items.append(Item(path, shown(path, root), split or splits.of_folders(inside) or named, _class(inside)))
+            items.append(
+                Item(path, shown(path, root), split or splits.of_folders(inside) or named, splits.class_folder(inside))
+            )
     classes = {item.label for item in items}
     if len(classes) < 2:
         items = [replace(item, label=None) for item in items]
     return Layout(kind, tuple(items), root)
-
-
-def _class(inside: PurePath) -> str | None:
-    """The class folder: the one that holds the file, unless it is that of a split."""
-    folders = [part for part in inside.parts[:-1] if not splits.is_split_folder(part)]
-    return folders[-1] if folders else None
 
 
 def _whole_file(path: Path, root: Path, split: str | None) -> Item:
@@ -102,12 +127,13 @@ def _whole_file(path: Path, root: Path, split: str | None) -> Item:
 
 def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in IMAGES:
-        return "image"
-    if suffix in AUDIO:
-        return "audio"
+    media = media_kind(suffix)
+    if media is not None:
+        return media
     if suffix in (".jsonl", ".ndjson"):
         return "text"
+    if suffix == PROSE:
+        return "prose"
     if suffix in ARRAYS:
         return "tensor"
     return "table" if suffix in TABLES or suffix in (".parquet", ".arrow", ".feather") else "other"

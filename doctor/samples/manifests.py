@@ -18,10 +18,10 @@ _PATHS = (
     "audio_file", "wav", "wav_path", "wav_filename", "wav_file", "clip", "utterance_path", "image", "image_path", "img",
     "img_path", "image_file", "image_filename", "id", "utt_id", "utterance_id",
 )  # fmt: skip
-_TEXTS = (
+TEXTS = (
     "transcript", "transcription", "text", "sentence", "normalized_text", "caption", "utterance", "words", "ref",
 )  # fmt: skip
-_LABELS = ("label", "class", "target", "category", "class_name", "class_id", "intent", "species", "y")
+LABELS = ("label", "class", "target", "category", "class_name", "class_id", "intent", "species", "y")
 _SPLITS = ("split", "subset", "set", "partition")
 _FACTS = {"duration": "duration", "duration_s": "duration", "length_s": "duration", "sample_rate": "sample_rate",
           "sampling_rate": "sample_rate", "sr": "sample_rate"}  # fmt: skip
@@ -41,8 +41,8 @@ def read(path: Path, split: str | None, root: Path, target: str | None) -> Layou
         return None
     column, kind, folder, suffix = found
     known_target(target, [name for name in columns if name != _LINE], path.name)
-    text = _named(columns, _TEXTS) if kind == "audio" else None
-    label = target if target in columns and target != text else _named(columns, _LABELS)
+    text = _named(columns, TEXTS) if kind == "audio" else None
+    label = target if target in columns and target != text else _named(columns, LABELS)
     by_split = _named(columns, _SPLITS)
     if by_split and not any(splits.of_word(row.get(by_split)) for row in rows[:_LOOKED_AT]):
         by_split = None
@@ -94,7 +94,7 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     except csv.Error as failure:
         return [], [(f"{path.name}:{reader.line_num}", str(failure))]
     header = [name.strip() for name in table[0][1]]
-    if delimiter == "|" and not {name.lower() for name in header} & {*_PATHS, *_TEXTS}:
+    if delimiter == "|" and not {name.lower() for name in header} & {*_PATHS, *TEXTS}:
         header, table = ["id", "text", "normalized_text"][: len(header)], [(0, []), *table]  # LJSpeech has no header
     for line, fields in table[1:]:
         if len(fields) != len(header):

@@ -35,11 +35,13 @@ def each(function: Callable[[_T], _R], work: Iterable[_T], progress: Progress, j
             if len(waiting) > 8 * jobs:
                 yield waiting.popleft().result()
                 done += 1
-                if done % 64 == 0:
+                if done % 8 == 0:
                     progress.advance(done)
         while waiting:
             yield waiting.popleft().result()
             done += 1
+            if done % 8 == 0:
+                progress.advance(done)
         progress.advance(done)
 
 

@@ -69,6 +69,7 @@ def _pairs(layout: Layout, target: str | None) -> list[Pair]:
     arrays: dict[str, tuple[Array, str | None, str]] = {}
     several = len(layout.items) > 1
     for item in layout.items:
+        assert isinstance(item.path, Path)  # arrays in archives are not read
         for name, array in _arrays(item.path).items():
             key = f"{item.path.stem}:{name}" if several and item.path.suffix != ".npy" else name
             if array.ndim:

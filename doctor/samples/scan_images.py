@@ -18,7 +18,7 @@ def scan_images(layout: Layout, progress: Progress) -> ImageFiles:
     items = layout.items
     count = len(items)
     progress.start("reading images", count)
-    columns = Columns("image", "file", count)
+    columns = Columns("image", "image", count)
     errors, modes = [], []
     channels, sizes = np.zeros(count, np.int64), np.zeros((count, 2), np.int64)
     saturation = np.zeros(count, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -16,9 +17,10 @@ from doctor.evidence.samples import TRAINING
 from doctor.evidence.text_records import Place, TextRecords
 from doctor.progress import Progress
 from doctor.samples import splits
+from doctor.samples.archives import Packed
 from doctor.samples.columns import Columns
 from doctor.samples.hashed_words import hashed_words
-from doctor.samples.items import Item, Layout
+from doctor.samples.items import PROSE, Item, Layout
 from doctor.samples.minhash import SIZE, plain, sketch
 from doctor.samples.reading import digest
 from doctor.samples.records import Form, Record, form_of, record_of
@@ -38,15 +40,26 @@ def scan_texts(
     """Read every record once; raises DoctorError where the records have no form that is known."""
     form = _form(layout, target)
     progress.start("reading records", None)
-    scan = _Scan(form, tokenizing)
+    scan = _Scan(form, tokenizing, "document" if layout.documents else "record")
+    seen: Counter[str | None] = Counter()  # documents by split: their number, where a file is one
     for item in layout.items:
-        for number, (line, bad_bytes) in enumerate(_lines(item.path)):
+        for number, (line, bad_bytes) in enumerate(lines_of(item.path, layout.documents)):
             if line.strip():
-                scan.take(item, number, line, bad_bytes)
+                scan.take(item, seen[item.split] if layout.documents else number, line, bad_bytes)
+                seen[item.split] += 1
                 if scan.lines % 500 == 0:
                     progress.advance(scan.lines)
     progress.finish()
-    return scan.result()
+    return scan.result(_taken(layout))
+
+
+def _taken(layout: Layout) -> tuple[str, ...]:
+    """How prose was taken apart: nothing in it says so."""
+    prose = sum(item.path.suffix.lower() == PROSE for item in layout.items)
+    if not prose:
+        return ()
+    files = f"{prose} .txt files" if prose > 1 else "the .txt file"
+    return (f"each of {files} is one text",) if layout.documents else (f"each line of {files} is one text",)
 
 
 def scan_records(
@@ -83,10 +96,10 @@ def recognised(layout: Layout, target: str | None = None) -> bool:
 def _form(layout: Layout, target: str | None) -> Form:
     looked_at: list[dict[str, Any]] = []
     for item in layout.items:
-        if item.path.suffix.lower() == ".txt":
-            return Form("plain", "text")
+        if item.path.suffix.lower() == PROSE:
+            return Form("classified" if any(item.label is not None for item in layout.items) else "plain", "text")
         here = 0
-        for line, _ in _lines(item.path):
+        for line, _ in lines_of(item.path):
             try:
                 record = json.loads(line)
             except ValueError:
@@ -102,8 +115,15 @@ def _form(layout: Layout, target: str | None) -> Form:
     return form
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Lines as text, each with what is wrong with its bytes. A file with one JSON array gives its elements."""
+def lines_of(path: Path | Packed, documents: bool = False) -> Iterator[tuple[str, str | None]]:
+    """Lines as text, each with what is wrong with its bytes. A file with one JSON array gives its elements.
+
+    With `documents` a file of prose is taken whole.
+    """
+    if documents and path.suffix.lower() == PROSE:
+        lines = list(lines_of(path))
+        yield "\n".join(line for line, _ in lines), next((wrong for _, wrong in lines if wrong), None)
+        return
     with path.open("rb") as stream:
         head = stream.read(4)
         stream.seek(0)
@@ -130,10 +150,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str | None]]:
 class _Scan:
     """The columns so far."""
 
-    def __init__(self, form: Form, tokenizing: Tokenizing | None) -> None:
+    def __init__(self, form: Form, tokenizing: Tokenizing | None, unit: str = "record") -> None:
         self._form = form
         self._tokenizing = tokenizing
-        self._columns = Columns("text", "record")
+        self._columns = Columns("text", unit)
         self.lines = 0
         self._malformed: list[Place] = []
         self._roles: list[Place] = []
@@ -155,8 +175,8 @@ class _Scan:
         place = (item.split or TRAINING, item.name, number)
         if bad_bytes:
             self._bytes.append((*place, bad_bytes))
-        if item.path.suffix.lower() == ".txt":
-            self._keep(place, Record(line))
+        if item.path.suffix.lower() == PROSE:
+            self._keep(place, Record(line, item.label))
             return
         try:
             raw = json.loads(line)
@@ -223,14 +243,14 @@ class _Scan:
         if self._tokenizing is not None:
             self._tokenizing.take(record)
 
-    def result(self) -> TextRecords:
+    def result(self, notes: tuple[str, ...] = ()) -> TextRecords:
         """All of it; raises DoctorError when no record could be read."""
         if not len(self._columns):
             raise DoctorError("none of the records could be read", self._malformed[0][3] if self._malformed else None)
         form = self._form
         kept = [np.stack(part) for part in zip(*self._overlap, strict=True)] if self._overlap else None
         return TextRecords(
-            samples=self._columns.samples(),
+            samples=self._columns.samples(notes),
             form=form.kind,
             answer_key=form.answer or ("assistant" if form.kind == "chat" else ""),
             lines=self.lines,

@@ -38,6 +38,12 @@ def is_split_folder(name: str) -> bool:
     return of_word(name) is not None or of_stem(name) is not None
 
 
+def class_folder(inside: PurePath) -> str | None:
+    """The class folder of a relative path: the one that holds the file, unless it is that of a split."""
+    folders = [part for part in inside.parts[:-1] if not is_split_folder(part)]
+    return folders[-1] if folders else None
+
+
 def ordered(found: set[str]) -> tuple[str, ...]:
     """Split names, training first."""
     rank = {"train": 0, "valid": 1, "test": 2}

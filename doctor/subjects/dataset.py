@@ -6,12 +6,15 @@ import glob
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.evidence.data_source import TEST, TRAIN, VALID, DataSource, DataSplit
+from doctor.samples import archives, hub
+from doctor.samples.archives import is_archive
+from doctor.samples.prose import delimited
 from doctor.samples.source import SampleSource, files_of_samples, holds_samples
 from doctor.subjects.declared_data import declared, names_data
 
@@ -64,8 +67,16 @@ def is_data(target: str) -> bool:
     if any(sign in target for sign in "*?["):
         return not Path(target).exists()
     path = Path(target)
+    if is_archive(path) and path.is_file():
+        return any(form_of(name) is not None for name in archives.names(path))
     if path.is_dir():
-        return any(form_of(file.name) != "text" for file in _data_files(path))
+        if hub.is_saved(path):
+            return True
+        if any(is_archive(file) and is_data(str(file)) for file in path.iterdir()):
+            return True
+        files = _data_files(path)
+        prose = len(files) > 1 and not any(path.glob("*.py"))  # one alone is a note, and beside scripts they are notes
+        return prose or any(form_of(file.name) != "text" for file in files)
     if form_of(target) == "pt":
         from doctor.samples.packed_names import holds_samples_by_name
 
@@ -92,9 +103,12 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     options = options or DataOptions()
     if len(paths) == 1 and ".py:" in paths[0]:
         return dataset_of(declared(paths[0]), options)
+    if len(paths) == 1 and hub.is_saved(Path(paths[0])):
+        return _hub(hub.of_saved(Path(paths[0])), options, Path(paths[0]))
     named = {TRAIN: options.train, VALID: options.valid, TEST: options.test}
     given: list[tuple[Path, str | None]] = [(Path(path), None) for path in paths]
     given += [(Path(path), name) for name, several in named.items() for path in several]
+    given = [(one, name) for path, name in given for one in _shards(path)]
     layout = files_of_samples(given, options.target) if given else None
     if layout is not None:
         return _samples(SampleSource(layout, {}, options.target, options.tokenizer, options.max_length), options)
@@ -113,16 +127,30 @@ def dataset(paths: Sequence[str], options: DataOptions | None = None) -> DataSou
     return _source(splits, options)
 
 
+def _shards(path: Path) -> list[Path]:
+    """The archives that a pattern stands for; the path itself where it is no pattern of archives."""
+    if path.exists() or not is_archive(path):
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(str(path), recursive=True))] or [path]
+
+
 def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     """The data set of a live frame or dataset, of several by split name (`{"train": ..., "test": ...}`), or of paths."""
     options = options or DataOptions()
     by_split = objects if isinstance(objects, Mapping) else {None: objects}
+    live = {NAMES.get(str(name).lower(), name): hub.of_live(held) for name, held in by_split.items()}
+    rows = {name: one for name, one in live.items() if one is not None}
+    if rows and len(rows) == len(by_split):
+        return _hub(rows, options, Path())
     if by_split and all(holds_samples(held) for held in by_split.values()):
         named = {NAMES.get(str(name).lower(), str(name)) if name else None: held for name, held in by_split.items()}
         source = SampleSource(None, named, options.target, options.tokenizer, options.max_length, options.sample)
         return _samples(source, options)
     if isinstance(objects, (str, Path)):
         return dataset([str(objects)], options)
+    if isinstance(objects, Mapping) and _named_paths(objects):
+        paths: dict[str, Any] = {NAMES[str(name).lower()]: (str(path),) for name, path in objects.items()}
+        return dataset([], replace(options, **paths))
     if isinstance(objects, Mapping):
         splits = []
         for name, content in objects.items():
@@ -135,6 +163,31 @@ def dataset_of(objects: Any, options: DataOptions | None = None) -> DataSource:
     if isinstance(objects, (list, tuple)) and objects and all(isinstance(one, (str, Path)) for one in objects):
         return dataset([str(one) for one in objects], options)
     return _source((DataSplit("data", (), "object", objects),), options)
+
+
+def _hub(rows: Mapping[str | None, hub.Rows], options: DataOptions, root: Path) -> DataSource:
+    """A data set of the `datasets` library, as what its columns make it."""
+    first = next(iter(rows.values()), None)
+    if first is None or not any(len(one) for one in rows.values()):
+        raise DoctorError("the data set is empty", "a data set needs rows")
+    if first.media is not None:
+        source = SampleSource(hub.media_layout(rows, options.target, root), {}, options.target)
+        return _samples(source, options)
+    if hub.is_table(first, options.target):
+        splits = [DataSplit(name or "data", (), "object", one.as_table()) for name, one in rows.items()]
+        return _source(tuple(sorted(splits, key=lambda split: _order(split.name))), options)
+    source = SampleSource(None, rows, options.target, options.tokenizer, options.max_length, options.sample)
+    return _samples(source, options)
+
+
+def _named_paths(objects: Mapping[Any, Any]) -> bool:
+    """Whether these are paths of splits, such as the command line takes."""
+    names = [NAMES.get(str(name).lower()) for name in objects]
+    return (
+        None not in names
+        and len(set(names)) == len(names)
+        and all(isinstance(p, (str, Path)) for p in objects.values())
+    )
 
 
 def _samples(source: SampleSource, options: DataOptions) -> DataSource:
@@ -265,6 +318,8 @@ def _content_form(file: str) -> str:
     if head[:6] == b"ARROW1":
         return "arrow"
     form = form_of(file) or "csv"
+    if form == "text" and delimited(Path(file)):
+        return "csv"
     if form in ("parquet", "arrow") and head[:4] != b"\xff\xff\xff\xff":
         raise DoctorError(
             f"{file} is no {form.title()} file (it begins with {head[:4]!r})", "is it cut off or renamed?"

@@ -135,7 +135,10 @@ def script_program(target: str, arguments: tuple[str, ...], timeout_s: float) ->
             f"no file {target}" + (f"; did you mean {near[0]}?" if near else ""), "give an existing script"
         )
     if path.suffix != ".py":
-        raise DoctorError(f"{target} is no Python script", "give a .py file, or a recording made with --record")
+        cure = "give a .py file, or a recording made with --record"
+        if path.suffix == ".txt":
+            cure = f"to examine it as data, one text a line: --train {target}"
+        raise DoctorError(f"{target} is no Python script", cure)
     return ScriptProgram(target, arguments, timeout_s)
 
 

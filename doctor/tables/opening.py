@@ -153,15 +153,26 @@ def _parquet(engine: DuckEngine, number: int, files: tuple[str, ...]) -> Raw:
 
 def _arrow_files(engine: DuckEngine, number: int, files: tuple[str, ...]) -> Raw:
     import pyarrow
-    import pyarrow.feather
 
     try:
-        tables = [pyarrow.feather.read_table(file, memory_map=True) for file in files]
+        tables = [_arrow_file(file) for file in files]
     except pyarrow.ArrowInvalid as failure:
         raise DoctorError(f"{files[0]} cannot be read as Arrow ({failure})", "is it cut off or renamed?") from None
     joined = pyarrow.concat_tables(tables, promote_options="permissive")
     raw = _arrow(engine, number, joined)
     return replace(raw, file_rows=tuple(table.num_rows for table in tables))
+
+
+def _arrow_file(file: str) -> Any:
+    """A table in Arrow's file format, or in that of its streams (which the `datasets` library writes)."""
+    import pyarrow
+    import pyarrow.feather
+
+    with pyarrow.memory_map(file) as stream:
+        if stream.read(4) == b"\xff\xff\xff\xff":
+            stream.seek(0)
+            return pyarrow.ipc.open_stream(stream).read_all()
+    return pyarrow.feather.read_table(file, memory_map=True)
 
 
 def _frame(engine: DuckEngine, number: int, content: Any) -> Raw:
