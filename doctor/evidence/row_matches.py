@@ -19,10 +19,9 @@ from doctor.evidence.table_rows import Rows
 from doctor.probes import probe
 from doctor.tables.columns import NESTED, Column
 from doctor.tables.dialect import settled
-from doctor.tables.tables import Tables
+from doctor.tables.tables import THINNED, Tables
 
 LEFT_OUT = 6  # columns left out in turn, those that tell most rows apart
-SAMPLED = 150_000  # rows of a split among which coincidences are counted
 
 
 @dataclass(frozen=True)
@@ -163,9 +162,8 @@ class _Chance:
         parts = []
         for number, name in tables.each_split():
             rows = tables.rows_by_split[name]
-            self.shares[number] = min(1.0, SAMPLED / max(rows, 1))
-            within = f"SELECT * FROM data WHERE split_no = {number}"
-            parts.append(tables.engine.sampled(within, SAMPLED, rows) if rows > SAMPLED else within)
+            self.shares[number] = min(1.0, tables.fitting(THINNED) / max(rows, 1))
+            parts.append(tables.some(number, THINNED))
         union = " UNION ALL ".join(f"({part})" for part in parts)
         whole = tables.dialect.row_hash(list(self.compared))
         tables.engine.keep(

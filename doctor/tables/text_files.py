@@ -69,7 +69,8 @@ def _insert_csv(
 
     columns = ", ".join(f"{literal(f'f{i}')}: 'VARCHAR'" for i in range(len(head)))
     picked = ", ".join(f"f{i}" for i in range(len(head)))
-    into = ", ".join(f"r{names.index(name)}" for name in head)
+    places = {name: place for place, name in enumerate(names)}
+    into = ", ".join(f"r{places[name]}" for name in head)
     connection = engine.connection
     for scratch in ("reject_errors", "reject_scans"):
         connection.execute(f"DROP TABLE IF EXISTS {scratch}")
