@@ -27,7 +27,8 @@ else:
 
 ROWS = 20_000  # of a split; all of them in a smaller one
 COLUMNS = 20_000  # columns of which values are taken
-MODELLED = 400  # features that a reference model is given: of a wider table those that tell most of the target
+MODELLED = 400  # features that a reference model is given: of a wider table those that tell most of the target,
+FEW_TELLING = 20  # as many of them as tell something of it for certain, but these many
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class TableSample(Evidence):
     """The sample of each split; `kinds` by column name: `number`, `category`, `text`, `time`.
 
     `compared` are the feature columns, `features` those of them that a model is given: in a table of more than `MODELLED`
-    those that tell most of the target, chosen on the rows `spent` (places in the base split), which no model sees.
+    those that tell of the target, chosen on the rows `spent` (places in the base split), which no model sees.
     """
 
     splits: tuple[SplitSample, ...]
@@ -166,9 +167,12 @@ def table_sample(source: DataSource, profile: TableProfile, ids: Identifiers, co
 
 
 def _telling(sample: TableSample, spent: Array, bins: int = 12) -> tuple[str, ...]:
-    """The `MODELLED` features that tell most of the target on these rows, each cut into bins of equally many rows: by the
-    share of the target's variance (of its classes, each as a 0 or 1) that lies between the bins.
+    """The features that tell most of the target on these rows, each cut into bins of equally many rows: by the share of the
+    target's variance (of its classes, each as a 0 or 1) that lies between the bins. Those for which it is more than chance
+    makes in so many columns (chi square, Bonferroni), since a model drowns in the others.
     """
+    from scipy.stats import chi2
+
     labels = sample.labels(sample.base)[spent]
     usable = labels >= 0 if sample.classifies else np.isfinite(labels)
     spent, labels = spent[usable], labels[usable]
@@ -186,7 +190,10 @@ def _telling(sample: TableSample, spent: Array, bins: int = 12) -> tuple[str, ..
         counts = np.bincount(cut, minlength=bins + 1)
         sums = np.stack([np.bincount(cut, column, bins + 1) for column in targets.T])
         between[place] = float((sums**2 / np.maximum(counts, 1)).sum())
-    best = np.sort(np.argsort(-between, kind="stable")[:MODELLED])
+    freedom = targets.shape[1] - 1 if sample.classifies else 1
+    statistic = len(spent) * max(freedom, 1) * between / max(float((targets**2).sum()), 1e-12)
+    sure = int((statistic > chi2.isf(0.01 / len(between), (bins - 1) * max(freedom, 1))).sum())
+    best = np.sort(np.argsort(-between, kind="stable")[: min(MODELLED, max(FEW_TELLING, sure))])
     return tuple(sample.features[place] for place in best)
 
 
