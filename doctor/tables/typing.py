@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from doctor.tables.columns import FLOAT, INTEGER, NESTED, NUMERIC, TEXT, TIME, Column, kind_of
+from doctor.tables.columns import FLOAT, INTEGER, NESTED, NUMERIC, TEXT, TIME, Column, kind_of, without_text
 from doctor.tables.dialect import literal
 from doctor.tables.raw import Raw
 from doctor.tables.tables import Engine
@@ -33,7 +33,10 @@ def typed(
         for raw, _ in found:
             for type_name, count in raw.mixed_of(name):
                 mixed[type_name] = mixed.get(type_name, 0) + count
-        columns.append(Column(name, f"c{place}", kind, kind, absent=absent, mixed=tuple(mixed.items())))
+        wordless = kind == NESTED and all(without_text(raw.types[at]) for raw, at in found)
+        columns.append(
+            Column(name, f"c{place}", kind, kind, absent=absent, mixed=tuple(mixed.items()), wordless=wordless)
+        )
     columns = _refined(engine, raws, columns)
     return tuple(columns), [_select(engine, number, raw, columns) for number, raw in enumerate(raws)]
 
