@@ -56,6 +56,8 @@ def opened(source: DataSource) -> Tables:
             union, engine_lasting = engine.sampled(union, source.sample, total), False
         else:
             total = None
+    if isinstance(engine, DuckEngine):
+        engine.unordered()
     if engine_lasting and _large(engine, union, len(columns)):
         engine.view("data", union)
     else:

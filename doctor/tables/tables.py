@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from doctor.errors import OutOfMemory
 from doctor.tables.columns import BrokenRow, Column
 from doctor.tables.dialect import Dialect
 
@@ -113,19 +114,32 @@ class Tables:
         """One row of aggregates, in as few scans as the engine bears."""
         answers: list[Any] = []
         for start in range(0, len(aggregates), at_once):
-            part = ", ".join(f"{sql} AS a{i}" for i, sql in enumerate(aggregates[start : start + at_once]))
-            answers += self.engine.rows(f"SELECT {part} FROM {of} WHERE {where}")[0]
+            for (row,) in self._divided(aggregates[start : start + at_once], "SELECT ", f" FROM {of} WHERE {where}"):
+                answers += row
         return answers
+
+    def _divided(self, aggregates: Sequence[str], before: str, after: str) -> list[list[Row]]:
+        """The answers to aggregates in one scan, or in several where the memory is too little for all at once."""
+        listed = ", ".join(f"{sql} AS a{i}" for i, sql in enumerate(aggregates))
+        try:
+            return [self.engine.rows(f"{before}{listed}{after}")]
+        except OutOfMemory:
+            half = len(aggregates) // 2
+            if not half:
+                raise
+            return [
+                rows for part in (aggregates[:half], aggregates[half:]) for rows in self._divided(part, before, after)
+            ]
 
     def by_split(self, aggregates: Sequence[str], at_once: int = 400) -> dict[str, list[Any]]:
         """The aggregates for each split, in as few scans as the engine bears."""
         answers: dict[str, list[Any]] = {name: [] for name in self.splits}
         for start in range(0, len(aggregates), at_once):
             part = aggregates[start : start + at_once]
-            listed = "".join(f", {sql} AS a{i}" for i, sql in enumerate(part))
-            found = {
-                row[0]: row[1:] for row in self.engine.rows(f"SELECT split_no{listed} FROM data GROUP BY split_no")
-            }
+            found: dict[int, list[Any]] = {}
+            for rows in self._divided(part, "SELECT split_no, ", " FROM data GROUP BY split_no"):
+                for number, *row in rows:
+                    found.setdefault(number, []).extend(row)
             for number, name in enumerate(self.splits):
                 answers[name] += found.get(number, [None] * len(part))
         return answers

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from doctor import diagnose_data
+from doctor.errors import DoctorError
 from doctor.evidence import extremes, table_sample
 from doctor.evidence.data_source import DataSource, DataSplit
 from doctor.evidence.table_profile import table_profile
@@ -113,3 +114,27 @@ def test_decimals_are_no_payment_cards():
     texts[7] = "paid with 4111 1111 1111 1111"
     table = table.set_column(1, "said", pa.array(texts))
     assert loud(diagnose_data(table, target="label", select=("PRV",))) == {("PRV001", "said")}
+
+
+def test_evidence_that_crashes_is_told_though_another_look_of_the_rule_does_not_concern_tables(monkeypatch):
+    from doctor.evidence import row_matches
+
+    def broken(*_):
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(row_matches, "_candidates", broken)
+    report = diagnose_data(planted.splits(), target="outcome", confirm=False, select=("DAT001", "DAT002"))
+    assert {skip.rule for skip in report.skipped} == {"DAT002"}
+    assert "RowMatches crashed" in report.skipped[0].reason
+
+
+def test_too_little_memory_ends_in_one_line_and_enough_finds_the_same(tmp_path):
+    frame = planted.patients(30_000)
+    frame = pd.concat([frame, frame.iloc[:200]], ignore_index=True)
+    path = tmp_path / "train.parquet"
+    frame.to_parquet(path)
+    with pytest.raises(DoctorError, match="memory limit of .* is too little"):
+        diagnose_data([str(path)], target="outcome", confirm=False, memory_limit="2MB", select=("DAT002",))
+    report = diagnose_data([str(path)], target="outcome", confirm=False, memory_limit="30MB", select=("DAT002",))
+    (found,) = report.findings
+    assert sorted(row for _, _, row in found.rows.every) == list(range(30_000, 30_200))
