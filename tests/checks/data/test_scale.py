@@ -133,7 +133,7 @@ def test_too_little_memory_ends_in_one_line_and_enough_finds_the_same(tmp_path):
     frame = pd.concat([frame, frame.iloc[:200]], ignore_index=True)
     path = tmp_path / "train.parquet"
     frame.to_parquet(path)
-    with pytest.raises(DoctorError, match="memory limit of .* is too little"):
+    with pytest.raises(DoctorError, match=r"memory limit of .* is too little"):
         diagnose_data([str(path)], target="outcome", confirm=False, memory_limit="2MB", select=("DAT002",))
     report = diagnose_data([str(path)], target="outcome", confirm=False, memory_limit="30MB", select=("DAT002",))
     (found,) = report.findings
