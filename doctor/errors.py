@@ -20,5 +20,16 @@ class DeclarationError(DoctorError):
     """A rule, probe or treatment is declared wrongly; the mistake of a rule's author."""
 
 
+class OutOfMemory(DoctorError):
+    """The memory that the user allowed is too little for a question; no answer would be whole without it."""
+
+
 class Unavailable(Exception):
-    """Evidence cannot be had from this subject; the reason silences the rules that need it."""
+    """Evidence cannot be had from this subject; the reason silences the rules that need it.
+
+    `crashed` where it could be had and its probe failed, which no other reason may hide.
+    """
+
+    def __init__(self, reason: str = "", crashed: bool = False) -> None:
+        super().__init__(reason)
+        self.crashed = crashed

@@ -14,7 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from doctor.errors import DeclarationError, Unavailable
+from doctor.errors import DeclarationError, OutOfMemory, Unavailable
 from doctor.evidence.base import Evidence
 
 Found = Mapping[type[Evidence], "Evidence | Unavailable"]
@@ -129,10 +129,14 @@ def _obtain(kind: type[Evidence], found: Found) -> Evidence | Unavailable:
         return source.function(**arguments)
     except Unavailable as reason:
         return reason
+    except OutOfMemory:
+        raise
     except Exception as failure:  # one record that cannot be read costs its own rules, never the diagnosis
         at = traceback.extract_tb(failure.__traceback__)[-1]
         where = f"{Path(at.filename).name}:{at.lineno}"
-        return Unavailable(f"{kind.__name__} crashed ({type(failure).__name__}: {failure}, {where}); please report")
+        return Unavailable(
+            f"{kind.__name__} crashed ({type(failure).__name__}: {failure}, {where}); please report", True
+        )
 
 
 def load() -> None:

@@ -271,7 +271,8 @@ def run(
     for several in outcomes.values():
         skips = [outcome for outcome in several if isinstance(outcome, Skip)]
         findings.extend(finding for outcome in several if not isinstance(outcome, Skip) for finding in outcome)
-        skipped.extend(skips if len(skips) == len(several) else (skip for skip in skips if skip.crashed))
+        crashed = [skip for skip in skips if skip.crashed]
+        skipped.extend(crashed or (skips if len(skips) == len(several) else ()))
     return findings, [skip for index, skip in enumerate(skipped) if skip.rule not in {s.rule for s in skipped[:index]}]
 
 
@@ -283,7 +284,7 @@ def run_one(rule: Rule, found: Found, overrides: Mapping[str, Mapping[str, Any]]
         if isinstance(have, Evidence):
             arguments[need.parameter] = have
         elif need.required:
-            return Skip(rule.code, str(have))
+            return Skip(rule.code, str(have), crashed=have.crashed)
         else:
             arguments[need.parameter] = None
     for name, kind in rule._signature[1].items():

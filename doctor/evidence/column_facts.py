@@ -89,23 +89,20 @@ def _twins(source: DataSource, profile: TableProfile) -> list[tuple[str, str]]:
         key = tuple((s.nulls, s.numbers, s.values or s.distinct) for s in column.splits)
         if not column.column.absent and any(s.distinct > 1 for s in column.splits):
             seen.setdefault((column.column.kind, key), []).append(column.name)
-    found = []
-    for names in seen.values():
-        for other in names[1:]:
-            one, two = (source.tables.named(name) for name in (names[0], other))
-            assert one is not None
-            assert two is not None
-            first, second = settled(one), settled(two)
-            same = f"{first} = {second} OR ({first} IS NULL AND {second} IS NULL)"
-            if source.tables.ask([f"count(*) FILTER (WHERE NOT coalesce({same}, false))"])[0] == 0:
-                found.append((names[0], other))
-    return found
+    pairs = [(names[0], other) for names in seen.values() for other in names[1:]]
+    differing = []
+    for pair in pairs:
+        one, two = (settled(known) for name in pair if (known := source.tables.named(name)) is not None)
+        same = f"{one} = {two} OR ({one} IS NULL AND {two} IS NULL)"
+        differing.append(f"count(*) FILTER (WHERE NOT coalesce({same}, false))")
+    counts = source.tables.ask(differing) if pairs else []
+    return [pair for pair, count in zip(pairs, counts, strict=True) if count == 0]
 
 
 def _units(source: DataSource, profile: TableProfile, sample: TableSample) -> list[TwoUnits]:
     tables = source.tables
     candidates: dict[str, tuple[SplitSample, list[_Heaps]]] = {}
-    for name in (*sample.features, *([sample.target] if sample.target and not sample.classifies else [])):
+    for name in (*sample.compared, *([sample.target] if sample.target and not sample.classifies else [])):
         if sample.kinds[name] != "number":
             continue
         for split in sample.splits:  # within a split: between two of them it is a matter of preparation
@@ -234,7 +231,10 @@ def _garbled(source: DataSource, profile: TableProfile) -> list[Garbled]:
     garbled = re.compile(MOJIBAKE)
     texts = [c for c in profile.columns if c.column.kind == TEXT]
     texts = [c for c in texts if not c.counts or any(garbled.search(value) for value in c.counts)]
-    conditions = [tables.dialect.matches(c.column.key, MOJIBAKE) for c in texts]
+    conditions = [  # what is garbled has signs beyond ASCII, which are told faster
+        f"{tables.dialect.beyond_ascii(c.column.key)} AND {tables.dialect.matches(c.column.key, MOJIBAKE)}"
+        for c in texts
+    ]
     counts = tables.ask([f"count(*) FILTER (WHERE {condition})" for condition in conditions]) if texts else []
     return [
         Garbled(column.name, rows_where(tables, condition, int(count), value=column.column.key))

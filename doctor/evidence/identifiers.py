@@ -52,7 +52,7 @@ def named_like_id(name: str) -> bool:
 def identifiers(source: DataSource, profile: TableProfile) -> Identifiers:
     """By uniqueness and name, by being consecutive, or by being unique codes."""
     tables = source.tables
-    found, entities = [], []
+    found, entities, unique = [], [], []
     for column in profile.features:
         if column.column.kind not in ("integer", "text"):
             continue
@@ -67,10 +67,12 @@ def identifiers(source: DataSource, profile: TableProfile) -> Identifiers:
         why = "name" if named_like_id(column.name) else ""
         if not why and column.column.kind == "integer" and _consecutive(column):
             why = "sequence"
-        if not why and column.column.kind == "text":
-            matches = tables.dialect.matches(column.column.key, _CODE)
-            (codes,) = tables.ask([f"count(*) FILTER (WHERE {matches})"])
-            why = "code" if codes >= 0.95 * filled else ""
+        unique.append((column, why, distinct, filled))
+    texts = [column.column.key for column, why, *_ in unique if not why and column.column.kind == "text"]
+    matches = [f"count(*) FILTER (WHERE {tables.dialect.matches(key, _CODE)})" for key in texts]
+    codes = dict(zip(texts, tables.ask(matches), strict=True)) if texts else {}
+    for column, why, distinct, filled in unique:
+        why = why or ("code" if codes.get(column.column.key, 0) >= 0.95 * filled else "")
         if why:
             found.append(Identifier(column.name, why, distinct, filled))
     return Identifiers(tuple(found), tuple(entities))

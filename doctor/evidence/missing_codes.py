@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from doctor.evidence.base import Evidence
 from doctor.evidence.data_source import DataSource
-from doctor.evidence.table_profile import SHARES, ColumnProfiles, Numbers, TableProfile
+from doctor.evidence.extremes import counts_of, others
+from doctor.evidence.table_profile import ColumnProfiles, Numbers, TableProfile
 from doctor.evidence.table_rows import Rows, rows_where
 from doctor.probes import probe
 from doctor.tables.columns import TEXT, TIME
@@ -59,33 +60,68 @@ def missing_codes(source: DataSource, profile: TableProfile) -> MissingCodes:
     return MissingCodes(tuple(found), tuple(_explained(tables, profile)))
 
 
+@dataclass
+class _Search:
+    """A column whose ends are looked at: the codes found so far, and what lies between them."""
+
+    column: ColumnProfiles
+    low: float
+    high: float
+    filled: int
+    codes: tuple[float, ...] = ()
+    distance: float = 0.0
+
+
 def _numbers(tables: Tables, profile: TableProfile) -> list[MissingCode]:
-    found = []
-    columns = [c for c in profile.columns if c.column.numeric and c.role != "split" and _suspicious(c)]
-    for column in columns:
-        if column.role == "target" and len(column.counts) <= 100 and column.column.kind == "integer":
+    """The ends of all suspicious columns together, and, where an end is a code, the next one inward."""
+    searches = [_search(c) for c in profile.columns if c.column.numeric and c.role != "split" and _suspicious(c)]
+    going = searches = [search for search in searches if not _is_class(search.column)]
+    for _ in range(4):
+        going = _inward(tables, going)
+    return [code for search in searches if search.codes and (code := _of_search(tables, profile, search)) is not None]
+
+
+def _is_class(column: ColumnProfiles) -> bool:
+    return column.role == "target" and len(column.counts) <= 100 and column.column.kind == "integer"
+
+
+def _search(column: ColumnProfiles) -> _Search:
+    numbers = [split.numbers for split in column.splits if split.numbers is not None]
+    filled = column.rows - column.nulls - sum(split.infinite for split in column.splits)
+    return _Search(column, min(n.minimum for n in numbers), max(n.maximum for n in numbers), filled)
+
+
+def _inward(tables: Tables, searches: Sequence[_Search]) -> list[_Search]:
+    """The columns in which the least or the greatest value stands for a missing one, with that added to their codes."""
+    ends = [(s, code) for s in searches if s.low != s.high and s.filled >= 30 for code in (s.low, s.high)]
+    counts = counts_of(tables, [(search.column, code) for search, code in ends])
+    likely = [
+        (search, code, count)
+        for (search, code), count in zip(ends, counts, strict=True)
+        if count >= max(3, 0.001 * search.filled)
+    ]
+    rest = others(tables, [(search.column, (*search.codes, code)) for search, code, _ in likely])
+    found: dict[str, _Search] = {}
+    for (search, code, count), besides in zip(likely, rest, strict=True):
+        if besides is None or search.column.name in found:
             continue
-        key, codes = settled(column.column), list[float]()
-        low = high = distance = None
-        for _ in range(4):
-            without = f"{key} NOT IN ({', '.join(map(repr, codes))})" if codes else "TRUE"
-            code, others, gap = _extreme(tables, key, without)
-            if code is None or others is None:
-                break
-            codes.append(code)
-            low, high, distance = others.minimum, others.maximum, max(distance or 0.0, gap)
-        if (
-            codes
-            and max(codes) <= 0
-            and min(codes) >= -1
-            and _follows(tables, profile, column, f"{key} = {codes[0]!r}")
-        ):
-            continue  # no turns while the engine is off
-        if codes:
-            condition = f"{key} IN ({', '.join(map(repr, codes))})"
-            texts = tuple(f"{code:.10g}" for code in codes)
-            found.append(_code(tables, column, "number", texts, condition, low, high, distance))
-    return found
+        least, most = besides.numbers.minimum, besides.numbers.maximum
+        gap = (least - code if code < least else code - most) / max(most - least, 1e-12)
+        if _stands_out(code, besides.numbers, gap, count / search.filled, besides.distinct):
+            search.codes, search.distance = (*search.codes, code), max(search.distance, gap)
+            search.low, search.high, search.filled = least, most, besides.filled
+            found[search.column.name] = search
+    return list(found.values())
+
+
+def _of_search(tables: Tables, profile: TableProfile, search: _Search) -> MissingCode | None:
+    column, codes, key = search.column, search.codes, settled(search.column.column)
+    small = max(codes) <= 0 and min(codes) >= -1
+    if small and _follows(tables, profile, column, f"{key} = {codes[0]!r}"):
+        return None  # no turns while the engine is off
+    condition = f"{key} IN ({', '.join(map(repr, codes))})"
+    texts = tuple(f"{code:.10g}" for code in codes)
+    return _code(tables, column, "number", texts, condition, search.low, search.high, search.distance)
 
 
 def _suspicious(column: ColumnProfiles) -> bool:
@@ -100,28 +136,6 @@ def _suspicious(column: ColumnProfiles) -> bool:
         if far or any(end in CODES for end in ends) or (numbers.minimum == 0 and numbers.median > 0):
             return True
     return False
-
-
-def _extreme(tables: Tables, key: str, where: str) -> tuple[float | None, Numbers | None, float]:
-    """The least or greatest value, where it stands for a missing one; what the others are; the gap between."""
-    number = f"CAST({key} AS DOUBLE)"
-    low, high, filled = tables.ask([f"min({number})", f"max({number})", f"count({key})"], where)
-    if low is None or low == high or filled < 30:
-        return None, None, 0.0
-    for code in (low, high):
-        others = f"{where} AND {key} <> {code!r}"
-        (count,) = tables.ask([f"count(*) FILTER (WHERE {key} = {code!r})"], where)
-        if count < max(3, 0.001 * filled):
-            continue
-        least, most, distinct, mean, deviation, quantiles = tables.ask(
-            [f"min({number})", f"max({number})", tables.dialect.approximate_distinct(key), f"avg({number})",
-             f"stddev_pop({number})", tables.dialect.quantiles(number, SHARES)], others,
-        )  # fmt: skip
-        numbers = Numbers(least, most, mean, deviation, tuple(map(float, quantiles)), 0)
-        gap = (least - code if code < least else code - most) / max(most - least, 1e-12)
-        if _stands_out(code, numbers, gap, count / filled, distinct):
-            return code, numbers, gap
-    return None, None, 0.0
 
 
 def _stands_out(code: float, others: Numbers, gap: float, share: float, distinct: int) -> bool:
@@ -143,46 +157,62 @@ def _stands_out(code: float, others: Numbers, gap: float, share: float, distinct
 
 
 def _dates(tables: Tables, profile: TableProfile) -> list[MissingCode]:
+    columns = [c for c in profile.columns if c.column.kind == TIME and c.role != "split"]
+    days = {c.name: f"substr({tables.dialect.text(c.column.key)}, 1, 10)" for c in columns}
     found = []
-    for column in profile.columns:
-        if column.column.kind != TIME or column.role == "split":
-            continue
-        day = f"substr({tables.dialect.text(column.column.key)}, 1, 10)"
-        listed = ", ".join(literal(date) for date in DATES)
-        values = tables.engine.rows(
-            f"SELECT {day} AS v, count(*) AS n FROM data WHERE {day} IN ({listed}) GROUP BY {day} ORDER BY n DESC"
-        )
-        dates = [
-            str(value) for value, count in values if count >= max(3, 0.005 * column.rows) and count < 0.6 * column.rows
-        ]
+    for column, counts in _present(tables, columns, days, DATES):
+        dates = [value for value, count in counts if max(3, 0.005 * column.rows) <= count < 0.6 * column.rows]
         if dates:
-            condition = f"{day} IN ({', '.join(map(literal, dates))})"
+            condition = f"{days[column.name]} IN ({', '.join(map(literal, dates))})"
             found.append(_code(tables, column, "date", tuple(dates), condition))
     return found
 
 
 def _words(tables: Tables, profile: TableProfile) -> list[MissingCode]:
+    columns = [
+        c for c in profile.columns if c.role != "split" and (c.column.kind == TEXT or c.column.unreadable)
+        and not _none_of(c)
+    ]  # fmt: skip
+    raw = {c.name: f"t{c.column.key[1:]}" if c.column.unreadable else c.column.key for c in columns}
+    spelt = {c.name: f"lower(trim({raw[c.name]}))" for c in columns}
     found = []
-    for column in profile.columns:
-        if column.role == "split" or (column.column.kind != TEXT and not column.column.unreadable):
-            continue
-        raw = f"t{column.column.key[1:]}" if column.column.unreadable else column.column.key
-        word = f"lower(trim({raw}))"
-        listed = ", ".join(literal(text) for text in (*WORDS, *BESIDE, "none"))
-        written = tables.engine.rows(
-            f"SELECT {word} AS v, trim({raw}) AS w, count(*) AS n FROM data WHERE {word} IN ({listed}) "
-            f"GROUP BY {word}, trim({raw}) ORDER BY n DESC"
-        )
-        values = [
-            (word, sum(n for v, _, n in written if v == word)) for word in dict.fromkeys(v for v, _, _ in written)
-        ]
-        words = _meant(column, [value for value, _ in values])
-        count = sum(number for value, number in values if value in words)
+    for column, counts in _present(tables, columns, spelt, _MEANT):
+        words = _meant(column, [value for value, _ in counts])
+        count = sum(number for value, number in counts if value in words)
         if words and count >= 3 and 0.002 * column.rows <= count <= 0.9 * column.rows:
-            condition = f"{word} IN ({', '.join(literal(value) for value in words)})"
-            shown = tuple(f'"{text}"' for value, text, _ in written if value in words)
-            found.append(_code(tables, column, "word", shown, condition, value=raw))
+            condition = f"{spelt[column.name]} IN ({', '.join(literal(value) for value in words)})"
+            written = f"trim({raw[column.name]})"
+            rows = tables.engine.rows(
+                f"SELECT {written} AS w, count(*) AS n FROM data WHERE {condition} GROUP BY {written} ORDER BY n DESC, w"
+            )
+            shown = tuple(f'"{text}"' for text, _ in rows)
+            found.append(_code(tables, column, "word", shown, condition, value=raw[column.name]))
     return found
+
+
+_MEANT = (*WORDS, *BESIDE, "none")
+
+
+def _none_of(column: ColumnProfiles) -> bool:
+    """Whether the values of a text column are all known, and none of them is such a word."""
+    if column.column.unreadable or not all(split.values or split.nulls == split.rows for split in column.splits):
+        return False
+    return not any(value.strip(" ").lower() in _MEANT for value in column.counts)
+
+
+def _present(
+    tables: Tables, columns: Sequence[ColumnProfiles], said: dict[str, str], listed: Sequence[str]
+) -> Iterator[tuple[ColumnProfiles, list[tuple[str, int]]]]:
+    """The columns that hold any of the listed texts, and which how often, commonest first: one scan to find them."""
+    texts = ", ".join(map(literal, listed))
+    counts = tables.ask([f"count(*) FILTER (WHERE {said[c.name]} IN ({texts}))" for c in columns]) if columns else []
+    for column, count in zip(columns, counts, strict=True):
+        if count:
+            text = said[column.name]
+            rows = tables.engine.rows(
+                f"SELECT {text} AS v, count(*) AS n FROM data WHERE {text} IN ({texts}) GROUP BY {text} ORDER BY n DESC, v"
+            )
+            yield column, [(str(value), int(number)) for value, number in rows]
 
 
 def _meant(column: ColumnProfiles, present: Sequence[str]) -> list[str]:
@@ -215,33 +245,34 @@ def _code(
 
 def _follows(tables: Tables, profile: TableProfile, column: ColumnProfiles, condition: str) -> bool:
     """Whether a condition follows from the value of another column with few."""
-    for other in profile.columns:
-        if 2 <= len(other.counts) <= 20 and other.name != column.name:
-            key = other.column.key
-            groups = tables.engine.rows(
-                f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM data WHERE {key} IS NOT NULL GROUP BY {key}"
-            )
-            shares = [held / count for count, held in groups]
-            if all(share < 0.1 or share > 0.9 for share in shares) and max(shares) > 0.9 and min(shares) < 0.1:
-                return True
+    named = [c for c in profile.columns if 2 <= len(c.counts) <= 20 and c.name != column.name]
+    for other in named[:_EXPLAINING]:
+        key = other.column.key
+        groups = tables.engine.rows(
+            f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM data WHERE {key} IS NOT NULL GROUP BY {key}"
+        )
+        shares = [held / count for count, held in groups]
+        if all(share < 0.1 or share > 0.9 for share in shares) and max(shares) > 0.9 and min(shares) < 0.1:
+            return True
     return False
+
+
+_EXPLAINING = 100  # columns among which an explanation is looked for
 
 
 def _explained(tables: Tables, profile: TableProfile) -> list[tuple[str, str]]:
     """Columns with gaps whose presence follows from the value of another, as a spouse's age from being married."""
     gaps = [c for c in profile.features if 0.05 * c.rows < c.nulls < c.rows][:20]
     known = [c for c in profile.features if 2 <= len(c.counts) <= 20 and c.nulls < 0.01 * c.rows][:20]
-    found = []
-    for column in gaps:
-        for other in known:
-            if other.name == column.name:
-                continue
-            key = other.column.key
-            groups = tables.engine.rows(
-                f"SELECT {key}, count(*), count({settled(column.column)}) FROM data WHERE {key} IS NOT NULL GROUP BY {key}"
-            )
-            shares = [1 - filled / count for _, count, filled in groups]
+    found: dict[str, str] = {}
+    for other in known:
+        open_ = [c for c in gaps if c.name not in found and c.name != other.name]
+        if not open_:
+            break
+        key, filled = other.column.key, ", ".join(f"count({settled(c.column)})" for c in open_)
+        groups = tables.engine.rows(f"SELECT count(*), {filled} FROM data WHERE {key} IS NOT NULL GROUP BY {key}")
+        for place, column in enumerate(open_, start=1):
+            shares = [1 - group[place] / group[0] for group in groups]
             if len(shares) > 1 and all(share < 0.01 or share > 0.99 for share in shares) and max(shares) > 0.99:
-                found.append((column.name, other.name))
-                break
-    return found
+                found[column.name] = other.name
+    return list(found.items())

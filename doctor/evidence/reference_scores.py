@@ -123,9 +123,9 @@ class _Learned:
     ) -> None:
         self.sample, self.split, self.names = sample, split, names
         labels = sample.labels(split) if targets is None else targets
-        known = np.flatnonzero(labels >= 0) if sample.classifies else np.flatnonzero(np.isfinite(labels))
-        if len(known) > most:
-            known = np.sort(np.random.default_rng(0).choice(known, most, replace=False))
+        usable = labels >= 0 if sample.classifies else np.isfinite(labels)
+        known = sample.known(split, most)
+        known = known[usable[known]]  # moved targets may be missing elsewhere
         self.picked = known
         self.labels = labels[known]
         self.data = sample.matrix(split, names)[known]
@@ -190,11 +190,8 @@ def _alone(sample: TableSample, split: SplitSample, name: str) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    labels = sample.labels(split)
-    known = np.flatnonzero(labels >= 0) if sample.classifies else np.flatnonzero(np.isfinite(labels))
-    if len(known) > ALONE_ROWS:
-        known = np.sort(np.random.default_rng(0).choice(known, ALONE_ROWS, replace=False))
-    labels, data = labels[known], sample.column(split, name)[known].reshape(-1, 1)
+    known = sample.known(split, ALONE_ROWS)
+    labels, data = sample.labels(split)[known], sample.column(split, name)[known].reshape(-1, 1)
     if sample.classifies:
         _, counts = np.unique(labels, return_counts=True)
         if counts.min() < 3:

@@ -22,7 +22,7 @@ from doctor.evidence.table_rows import Rows
 from doctor.probes import probe
 from doctor.tables.columns import NESTED, TEXT, Column
 from doctor.tables.dialect import settled
-from doctor.tables.tables import Tables
+from doctor.tables.tables import THINNED, Tables
 
 LEFT_OUT = 6  # columns left out in turn, those that tell most rows apart
 KEYS = 2  # columns of ids that together name a row (a user and an item): such a table repeats none by chance
@@ -30,7 +30,6 @@ FEWER = 0.5  # equal pairs over those that coincidence would make, below which r
 MOST_TEXTS = 5_000_000  # values of text up to which long ones are counted
 LONG = 25  # letters of a text that no two people write alike
 BEYOND = 3.0  # times the pairs of coincidence, above which nothing more is asked
-SAMPLED = 150_000  # rows of a split among which coincidences are counted
 
 
 @dataclass(frozen=True)
@@ -145,13 +144,21 @@ def _candidates(tables: Tables, compared: Sequence[Column], long_text: str) -> i
         engine.keep("alike", f"SELECT {picked} FROM {joined} WHERE FALSE")
         return 0
     engine.keep("candidates", f"SELECT {picked}, {values} FROM {joined}")
+    # Each with the first row of its group: a join goes to disk where memory ends, while many aggregates of a group do not.
+    first = "SELECT g AS k, min(split_no * 281474976710656 + row_no) AS m FROM candidates GROUP BY g"
+    engine.keep(
+        "firsts",
+        f"SELECT c.* FROM candidates AS c JOIN ({first}) AS f ON c.g = f.k AND c.split_no * 281474976710656 + c.row_no = f.m",
+    )
     differing: list[int] = []
     for start in range(0, len(compared), 300):
-        same = " AND ".join(
-            f"(count(v{i}) = 0 OR (count(v{i}) = count(*) AND min(v{i}) = max(v{i})))"
-            for i in range(start, min(start + 300, len(compared)))
-        )
-        differing += [row[0] for row in engine.rows(f"SELECT g FROM candidates GROUP BY g HAVING NOT ({same})")]
+        other = " OR ".join(f"c.v{i} IS DISTINCT FROM f.v{i}" for i in range(start, min(start + 300, len(compared))))
+        differing += [
+            row[0]
+            for row in engine.rows(
+                f"SELECT DISTINCT c.g FROM candidates AS c JOIN firsts AS f ON c.g = f.g WHERE {other}"
+            )
+        ]
     if not differing:
         engine.keep("alike", "SELECT split_no, row_no, g, y, long_text FROM candidates")
         return 0
@@ -197,9 +204,8 @@ class _Chance:
         parts = []
         for number, name in tables.each_split():
             rows = tables.rows_by_split[name]
-            self.shares[number] = min(1.0, SAMPLED / max(rows, 1))
-            within = f"SELECT * FROM data WHERE split_no = {number}"
-            parts.append(tables.engine.sampled(within, SAMPLED, rows) if rows > SAMPLED else within)
+            self.shares[number] = min(1.0, tables.fitting(THINNED) / max(rows, 1))
+            parts.append(tables.some(number, THINNED))
         union = " UNION ALL ".join(f"({part})" for part in parts)
         whole = tables.dialect.row_hash(list(self.compared))
         tables.engine.keep(

@@ -86,7 +86,7 @@ def split_comparison(sample: TableSample, profile: TableProfile) -> SplitCompari
     if len(base.rows) < MIN_ROWS or not others:
         raise Unavailable(f"a split has fewer than {MIN_ROWS} rows")
     shifts, aucs = [], []
-    names = [*sample.features, *([sample.target] if sample.target else [])]
+    names = [*sample.compared, *([sample.target] if sample.target else [])]
     for other in others:
         for name in names:
             role = "target" if name == sample.target else "feature"

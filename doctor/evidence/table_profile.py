@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from doctor.evidence.base import Evidence
@@ -32,7 +33,6 @@ class Numbers:
     mean: float
     deviation: float
     quantiles: tuple[float, ...]
-    zeros: int
 
     @property
     def median(self) -> float:
@@ -124,7 +124,11 @@ class TableProfile(Evidence):
 
     def named(self, name: str) -> ColumnProfiles | None:
         """The column of this name."""
-        return next((profiles for profiles in self.columns if profiles.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, ColumnProfiles]:
+        return {profiles.name: profiles for profiles in self.columns}
 
     @property
     def rows(self) -> int:
@@ -171,15 +175,13 @@ def _aggregates(tables: Tables, column: Column) -> list[str]:
         return [f"count({column.key})"]
     if not column.numeric:
         return [f"count({column.key})", dialect.approximate_distinct(column.key)]
-    infinite = f"count(*) FILTER (WHERE {dialect.infinite(column.key)})" if column.kind == "float" else "0"
     finite = f"CASE WHEN {dialect.infinite(column.key)} THEN NULL ELSE {value} END" if column.kind == "float" else value
     number = f"CAST({finite} AS DOUBLE)"
     every = tables.rows // THINNED
     thinned = f"CASE WHEN row_no % {every} = 0 THEN {number} END" if every > 1 else number
     return [
-        f"count({value})", dialect.approximate_distinct(value), infinite, f"min({number})", f"max({number})",
+        f"count({value})", dialect.approximate_distinct(value), f"count({number})", f"min({number})", f"max({number})",
         f"avg({number})", f"stddev_pop({number})", dialect.quantiles(thinned, SHARES),
-        f"count(*) FILTER (WHERE {column.key} = 0)",
     ]  # fmt: skip
 
 
@@ -192,12 +194,12 @@ def _profile(tables: Tables, column: Column, split: str, answers: list[Any]) -> 
     distinct = int(answers[1] or 0)
     if len(answers) == 2:
         return ColumnProfile(split, rows, rows - filled, distinct=distinct, missing=missing)
-    _, _, infinite, low, high, mean, deviation, quantiles, zeros = answers
+    _, _, finite, low, high, mean, deviation, quantiles = answers
     numbers = None
     if low is not None:
         shares = tuple(float(value) for value in quantiles or (low, low, mean, mean, mean, high, high))
-        numbers = Numbers(float(low), float(high), float(mean), float(deviation), shares, int(zeros))
-    return ColumnProfile(split, rows, rows - filled, int(infinite or 0), distinct, numbers, missing=missing)
+        numbers = Numbers(float(low), float(high), float(mean), float(deviation), shares)
+    return ColumnProfile(split, rows, rows - filled, filled - int(finite or 0), distinct, numbers, missing=missing)
 
 
 def _values(tables: Tables, columns: list[Column], at_once: int = 25) -> dict[str, dict[int, Values]]:

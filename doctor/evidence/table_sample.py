@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ else:
     Array = Any
 
 ROWS = 20_000  # of a split; all of them in a smaller one
-COLUMNS = 400
+COLUMNS = 20_000  # columns of which values are taken
+MODELLED = 400  # features that a reference model is given: of a wider table those that tell most of the target,
+FEW_TELLING = 20  # as many of them as tell something of it for certain, but these many
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +50,21 @@ class SplitSample:
 
 @dataclass(frozen=True, eq=False)
 class TableSample(Evidence):
-    """The sample of each split; `kinds` by column name: `number`, `category`, `text`, `time`."""
+    """The sample of each split; `kinds` by column name: `number`, `category`, `text`, `time`.
+
+    `compared` are the feature columns, `features` those of them that a model is given: in a table of more than `MODELLED`
+    those that tell of the target, chosen on the rows `spent` (places in the base split), which no model sees.
+    """
 
     splits: tuple[SplitSample, ...]
     kinds: dict[str, str]
     features: tuple[str, ...]
     target: str | None
     classes: tuple[Any, ...] = ()
+    compared: tuple[str, ...] = ()
+    spent: Array | None = None
+    _columns: dict[tuple[str, str], Array] = field(default_factory=dict, repr=False)
+    _labels: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> SplitSample | None:
         """One split."""
@@ -78,23 +89,25 @@ class TableSample(Evidence):
     def levels(self) -> dict[str, dict[str, int]]:
         """The commonest 200 values of each category column in all splits, numbered."""
         found = {}
-        for name in self.features:
+        for name in self.compared:
             if self.kinds[name] == "category":
-                values = np.concatenate([split.values[name] for split in self.splits])
-                known, counts = np.unique([v for v in values if v is not None] or ["-"], return_counts=True)
-                kept = known[np.argsort(-counts, kind="stable")][:200]
-                found[name] = {str(value): place for place, value in enumerate(sorted(kept))}
+                counts = Counter(value for split in self.splits for value in split.values[name].tolist())
+                counts.pop(None, None)
+                kept = sorted(counts or ["-"], key=lambda value: (-counts[value], value))[:200]
+                found[name] = {value: place for place, value in enumerate(sorted(kept))}
         return found
 
     def column(self, split: SplitSample, name: str) -> Array:
         """A feature as numbers: a category by its place among the levels, a text by its length."""
         values, kind = split.values[name], self.kinds[name]
-        if kind == "category":
-            levels = self.levels[name]
-            return np.array([np.nan if v is None else levels.get(v, -1) for v in values], dtype=float)
-        if kind == "text":
-            return np.array([np.nan if v is None else len(v) for v in values], dtype=float)
-        return values
+        if kind not in ("category", "text"):
+            return values
+        if (split.name, name) not in self._columns:
+            levels: dict[Any, float] = dict(self.levels.get(name, {})) if kind == "category" else {}
+            for value in {*values.tolist()} - {*levels}:
+                levels[value] = np.nan if value is None else -1 if kind == "category" else len(value)
+            self._columns[split.name, name] = np.array([levels[value] for value in values.tolist()], dtype=float)
+        return self._columns[split.name, name]
 
     def matrix(self, split: SplitSample, names: tuple[str, ...] | None = None) -> Array:
         """The features as numbers, (rows, features)."""
@@ -109,8 +122,19 @@ class TableSample(Evidence):
         values = split.values[self.target]
         if not self.classifies:
             return values
-        places = {value: place for place, value in enumerate(self.classes)}
-        return np.array([places.get(_label(value), -1) for value in values])
+        if split.name not in self._labels:
+            places = {value: place for place, value in enumerate(self.classes)}
+            self._labels[split.name] = np.array([places.get(value, -1) for value in values.tolist()])
+        return self._labels[split.name]
+
+    def known(self, split: SplitSample, rows: int) -> Array:
+        """The places of at most so many rows (drawn by chance) whose target is known and that chose no features."""
+        labels = self.labels(split)
+        usable = labels >= 0 if self.classifies else np.isfinite(labels)
+        if self.spent is not None and split is self.base:
+            usable[self.spent] = False
+        known = np.flatnonzero(usable)
+        return known if len(known) <= rows else np.sort(np.random.default_rng(0).choice(known, rows, replace=False))
 
 
 @probe
@@ -119,7 +143,8 @@ def table_sample(source: DataSource, profile: TableProfile, ids: Identifiers, co
     tables = source.tables
     kinds: dict[str, str] = {}
     for column in profile.columns:
-        if column.column.kind == NESTED or column.role == "split" or len(kinds) >= COLUMNS:
+        over = len(kinds) >= COLUMNS and column.role != "target"
+        if column.column.kind == NESTED or column.role == "split" or over:
             continue
         kinds[column.name] = _kind(column.column.kind, len(column.counts), column.rows)
     gone = {code.column: frozenset(code.values) for code in codes.codes if code.kind == "number"}
@@ -134,7 +159,42 @@ def table_sample(source: DataSource, profile: TableProfile, ids: Identifiers, co
     if target is not None:
         values = np.concatenate([split.values[target] for split in splits])
         classes = _classes(values, kinds[target], profile.target.column.kind)  # type: ignore[union-attr]
-    return TableSample(splits, kinds, features, target, classes)
+    sample = TableSample(splits, kinds, features, target, classes, features)
+    if len(features) <= MODELLED or target is None:
+        return replace(sample, features=features[:MODELLED])
+    spent = np.arange(0, len(sample.base.rows), 2)
+    return replace(sample, features=_telling(sample, spent), spent=spent)
+
+
+def _telling(sample: TableSample, spent: Array, bins: int = 12) -> tuple[str, ...]:
+    """The features that tell most of the target on these rows, each cut into bins of equally many rows: by the share of the
+    target's variance (of its classes, each as a 0 or 1) that lies between the bins. Those for which it is more than chance
+    makes in so many columns (chi square, Bonferroni), since a model drowns in the others.
+    """
+    from scipy.stats import chi2
+
+    labels = sample.labels(sample.base)[spent]
+    usable = labels >= 0 if sample.classifies else np.isfinite(labels)
+    spent, labels = spent[usable], labels[usable]
+    if not len(spent):
+        return sample.features[:MODELLED]
+    commonest = np.argsort(-np.bincount(labels), kind="stable")[:10] if sample.classifies else ()
+    targets = (labels[:, None] == commonest).astype(float) if sample.classifies else labels[:, None]
+    targets = targets - targets.mean(axis=0)
+    between = np.zeros(len(sample.features))
+    for place, name in enumerate(sample.features):
+        values = sample.column(sample.base, name)[spent]
+        finite = np.isfinite(values)
+        edges = np.unique(np.quantile(values[finite], np.arange(1, bins) / bins)) if finite.any() else np.empty(0)
+        cut = np.where(finite, np.searchsorted(edges, values, side="right"), bins)
+        counts = np.bincount(cut, minlength=bins + 1)
+        sums = np.stack([np.bincount(cut, column, bins + 1) for column in targets.T])
+        between[place] = float((sums**2 / np.maximum(counts, 1)).sum())
+    freedom = targets.shape[1] - 1 if sample.classifies else 1
+    statistic = len(spent) * max(freedom, 1) * between / max(float((targets**2).sum()), 1e-12)
+    sure = int((statistic > chi2.isf(0.01 / len(between), (bins - 1) * max(freedom, 1))).sum())
+    best = np.sort(np.argsort(-between, kind="stable")[: min(MODELLED, max(FEW_TELLING, sure))])
+    return tuple(sample.features[place] for place in best)
 
 
 def _kind(kind: str, distinct: int, rows: int) -> str:
@@ -158,8 +218,7 @@ def _split(
         )  # fmt: skip
         picked.append(f"{value} AS s{place}")
     keys = ", ".join(("split_no", "row_no", *(c.key for c in tables.columns if c.name in kinds)))
-    within = f"SELECT {keys} FROM data WHERE split_no = {number}"
-    source = tables.engine.sampled(within, ROWS, total) if total > ROWS else within
+    source = f"SELECT {keys} FROM ({tables.some(number, ROWS)}) AS s"
     frame = tables.engine.frame(f"SELECT {', '.join(picked)} FROM ({source}) AS v ORDER BY row_no")
     values: dict[str, Array] = {}
     for place, column in enumerate(names):
@@ -186,7 +245,3 @@ def _classes(values: Array, kind: str, stored: str) -> tuple[Any, ...]:
     known_numbers = np.unique(finite)
     few = 2 <= len(known_numbers) <= (50 if stored == "integer" else 10) and len(known_numbers) <= 0.1 * len(finite)
     return tuple(float(v) for v in known_numbers) if few and np.all(known_numbers == np.round(known_numbers)) else ()
-
-
-def _label(value: Any) -> Any:
-    return float(value) if isinstance(value, float) else value

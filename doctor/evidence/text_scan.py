@@ -154,7 +154,9 @@ def masked(text: str) -> str:
 def text_scan(source: DataSource, profile: TableProfile) -> TextScan:
     """One scan for what may hold any of it, and the patterns on what is left; of few values, on the values."""
     tables = source.tables
-    columns = [c for c in profile.columns if c.column.kind in (TEXT, NESTED) and c.role != "split"]
+    columns = [
+        c for c in profile.columns if c.column.kind in (TEXT, NESTED) and c.role != "split" and not c.column.wordless
+    ]  # fmt: skip
     if not columns:
         raise Unavailable("no text column")
     found = []
@@ -179,7 +181,11 @@ def text_scan(source: DataSource, profile: TableProfile) -> TextScan:
 
 
 def _match(pattern: Pattern, text: str) -> str | None:
-    return next((m[0] for m in re.finditer(pattern.expression, text) if pattern.holds(m[0])), None)
+    found = (m for m in re.finditer(pattern.expression, text) if not _FRACTION.search(text[: m.start()]))
+    return next((m[0] for m in found if pattern.holds(m[0])), None)
+
+
+_FRACTION = re.compile(r"[0-9]\.$")  # what follows are the decimals of a number
 
 
 def _hits(tables: Tables, suspects: str, pattern: Pattern) -> list[tuple[int, int, str]]:

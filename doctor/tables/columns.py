@@ -17,6 +17,14 @@ _KINDS = {
 }  # fmt: skip
 
 
+def without_text(type_name: str) -> bool:
+    """Whether values of a nested SQL type hold no text: a list of numbers, or a structure of such."""
+    upper = type_name.upper()
+    return upper.endswith("]") and not any(
+        word in upper for word in ("VARCHAR", "STRING", "STRUCT", "MAP", "UNION", "JSON")
+    )
+
+
 def kind_of(type_name: str) -> str:
     """The kind of an SQL type: `integer`, `float`, `text`, `boolean`, `time`, or `nested` for lists, structs, blobs."""
     upper = type_name.upper()
@@ -32,7 +40,8 @@ class Column:
 
     `stored` is the kind as it lies in the source: `text` where numbers are kept as strings. `unreadable` counts the
     values of such a column that are no number, with the commonest of them. `absent` are splits that lack it, `mixed` the
-    types of its values with counts, where the source has several (JSON lines, frames of objects).
+    types of its values with counts, where the source has several (JSON lines, frames of objects). `wordless` are lists and
+    structs that hold no text.
     """
 
     name: str
@@ -43,6 +52,7 @@ class Column:
     strangers: tuple[tuple[str, int], ...] = ()
     absent: tuple[str, ...] = ()
     mixed: tuple[tuple[str, int], ...] = ()
+    wordless: bool = False
 
     @property
     def numeric(self) -> bool:

@@ -37,6 +37,9 @@ class Dialect(Protocol):
     def matches(self, text: str, pattern: str) -> str:
         """Whether a text holds a match of a regular expression (RE2's common ground with Java's)."""
 
+    def beyond_ascii(self, text: str) -> str:
+        """Whether a text holds signs of more than one byte in UTF-8."""
+
     def text(self, value: str) -> str:
         """Any value as text."""
 
@@ -98,6 +101,10 @@ class DuckDialect:
         """RE2."""
         return f"regexp_matches({text}, {literal(pattern)})"
 
+    def beyond_ascii(self, text: str) -> str:
+        """Bytes against signs."""
+        return f"strlen({text}) <> length({text})"
+
     def text(self, value: str) -> str:
         """Cast."""
         return f"CAST({value} AS VARCHAR)"
@@ -151,6 +158,10 @@ class SparkDialect:
     def matches(self, text: str, pattern: str) -> str:
         """A backslash in a literal is an escape to Spark."""
         return f"{text} RLIKE r{literal(pattern)}"
+
+    def beyond_ascii(self, text: str) -> str:
+        """Bytes against signs."""
+        return f"octet_length({text}) <> char_length({text})"
 
     def text(self, value: str) -> str:
         """Cast."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Callable
 from typing import Any
 
-from doctor.errors import DoctorError
+from doctor.errors import DoctorError, OutOfMemory
 from doctor.tables.dialect import DuckDialect
 from doctor.tables.tables import Row
 
@@ -39,11 +40,11 @@ class DuckEngine:
 
     def rows(self, sql: str) -> list[Row]:
         """The answer as tuples."""
-        return self.connection.execute(sql).fetchall()
+        return self._within_memory(lambda: self.connection.execute(sql).fetchall())
 
     def frame(self, sql: str) -> Any:
         """The answer as a pandas frame."""
-        return self.connection.execute(sql).df()
+        return self._within_memory(lambda: self.connection.execute(sql).df())
 
     def view(self, name: str, sql: str) -> None:
         """A temporary view, since it may stand on a frame of this process."""
@@ -55,7 +56,31 @@ class DuckEngine:
 
     def keep(self, name: str, sql: str) -> None:
         """A table in the scratch database."""
-        self.connection.execute(f"CREATE OR REPLACE TABLE {name} AS {sql}")
+        self._within_memory(lambda: self.connection.execute(f"CREATE OR REPLACE TABLE {name} AS {sql}"))
+
+    def unordered(self) -> None:
+        """Rows have their numbers: from here on no order of theirs need be kept, which takes memory."""
+        self.connection.execute("SET preserve_insertion_order = false")
+
+    def _within_memory(self, answer: Callable[[], Any]) -> Any:
+        """The answer; on one thread where the memory is too little for several. Raises OutOfMemory where it is for one."""
+        import duckdb
+
+        try:
+            return answer()
+        except duckdb.OutOfMemoryException:
+            pass
+        self.connection.execute("SET threads = 1")
+        try:
+            return answer()
+        except duckdb.OutOfMemoryException as failure:
+            limit = self.rows("SELECT current_setting('memory_limit')")[0][0]
+            raise OutOfMemory(
+                f"the memory limit of {limit} is too little ({str(failure).partition(chr(10))[0]})",
+                "give a greater --memory-limit",
+            ) from None
+        finally:
+            self.connection.execute("RESET threads")
 
 
 def _close(connection: Any, scratch: tempfile.TemporaryDirectory[str]) -> None:

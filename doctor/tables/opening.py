@@ -27,6 +27,7 @@ SPLIT_WORDS = {
     "eval": "test",
 }
 SMALL = 4_000_000  # values of a table that is copied into the engine
+WIDE, COPIED = 40, 400_000_000  # a table of fewer rows than WIDE times its columns is copied, too, up to COPIED values
 
 
 def opened(source: DataSource) -> Tables:
@@ -55,6 +56,8 @@ def opened(source: DataSource) -> Tables:
             union, engine_lasting = engine.sampled(union, source.sample, total), False
         else:
             total = None
+    if isinstance(engine, DuckEngine):
+        engine.unordered()
     if engine_lasting and _large(engine, union, len(columns)):
         engine.view("data", union)
     else:
@@ -87,9 +90,12 @@ def _of_sample(total: int, rows: int | None) -> list[str]:
 
 
 def _large(engine: Engine, union: str, columns: int) -> bool:
-    """Whether a copy would cost more than it saves: each question of a view names all columns again."""
+    """Whether a copy would cost more than it saves: each question of a view plans all columns again (some 50 us for each,
+    as long as 300 values take to be copied), and the wider a table, the more questions there are.
+    """
     rows: int = engine.rows(f"SELECT count(*) FROM ({union}) AS u")[0][0]
-    return rows * columns > SMALL
+    wide = rows <= WIDE * columns and rows * columns <= COPIED
+    return rows * columns > SMALL and not wide
 
 
 def _by_split(source: DataSource, names: Sequence[str], of: Any) -> dict[str, Any]:

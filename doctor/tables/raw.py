@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from doctor.tables.columns import BrokenRow
 
@@ -19,6 +20,22 @@ class Raw:
     notes: tuple[str, ...] = ()
     mixed: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()  # columns of several types, with counts
     lasting: bool = True  # whether reading it again costs no parsing
+
+    def place(self, name: str) -> int | None:
+        """The place of a column among `names`."""
+        return self._places.get(name)
+
+    def mixed_of(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The types of a column's values with counts, where there are several."""
+        return self._mixed.get(name, ())
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in reversed(list(enumerate(self.names)))}
+
+    @cached_property
+    def _mixed(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        return dict(self.mixed)
 
 
 def distinct_names(names: list[str]) -> list[str]:

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from doctor.errors import OutOfMemory
 from doctor.tables.columns import BrokenRow, Column
 from doctor.tables.dialect import Dialect
 
 Row = tuple[Any, ...]
+THINNED = 150_000  # rows of a split from which samples are drawn
+CELLS = 40_000_000  # values that a sample may hold: rows times columns
+FEWEST = 4_000  # rows of a sample, however many columns there are
 
 
 class Engine(Protocol):
@@ -79,23 +83,63 @@ class Tables:
         """Number of readable rows in all splits together."""
         return sum(self.rows_by_split.values())
 
+    def fitting(self, rows: int) -> int:
+        """As many of so many rows as `CELLS` values allow, but some thousand of the widest table."""
+        return min(rows, max(FEWEST, CELLS // max(len(self.columns), 1)))
+
+    def some(self, number: int, rows: int) -> str:
+        """The query of about so many rows of a split (`THINNED` at most), spread by the hash of their number; of all where there are no more.
+
+        Every sample of a large split is drawn from one, which is read once.
+        """
+        total, rows = self.rows_by_split[self.splits[number]], self.fitting(rows)
+        if total <= rows:
+            return f"SELECT * FROM data WHERE split_no = {number}"
+        return self.engine.sampled(f"SELECT * FROM {self._thinned} WHERE split_no = {number}", rows, total)
+
+    @cached_property
+    def _thinned(self) -> str:
+        """The relation of at most `THINNED` rows of each split."""
+        rows = self.fitting(THINNED)
+        if all(total <= 2 * rows for total in self.rows_by_split.values()):
+            return "data"
+        parts = []
+        for number, name in self.each_split():
+            total, within = self.rows_by_split[name], f"SELECT * FROM data WHERE split_no = {number}"
+            parts.append(self.engine.sampled(within, rows, total) if total > rows else within)
+        self.engine.keep("thinned", " UNION ALL ".join(f"({part})" for part in parts))
+        return "thinned"
+
     def ask(self, aggregates: Sequence[str], where: str = "TRUE", of: str = "data", at_once: int = 400) -> list[Any]:
         """One row of aggregates, in as few scans as the engine bears."""
         answers: list[Any] = []
         for start in range(0, len(aggregates), at_once):
-            part = ", ".join(f"{sql} AS a{i}" for i, sql in enumerate(aggregates[start : start + at_once]))
-            answers += self.engine.rows(f"SELECT {part} FROM {of} WHERE {where}")[0]
+            for (row,) in self._divided(aggregates[start : start + at_once], "SELECT ", f" FROM {of} WHERE {where}"):
+                answers += row
         return answers
+
+    def _divided(self, aggregates: Sequence[str], before: str, after: str) -> list[list[Row]]:
+        """The answers to aggregates in one scan, or in several where the memory is too little for all at once."""
+        listed = ", ".join(f"{sql} AS a{i}" for i, sql in enumerate(aggregates))
+        try:
+            return [self.engine.rows(f"{before}{listed}{after}")]
+        except OutOfMemory:
+            half = len(aggregates) // 2
+            if not half:
+                raise
+            return [
+                rows for part in (aggregates[:half], aggregates[half:]) for rows in self._divided(part, before, after)
+            ]
 
     def by_split(self, aggregates: Sequence[str], at_once: int = 400) -> dict[str, list[Any]]:
         """The aggregates for each split, in as few scans as the engine bears."""
         answers: dict[str, list[Any]] = {name: [] for name in self.splits}
         for start in range(0, len(aggregates), at_once):
             part = aggregates[start : start + at_once]
-            listed = "".join(f", {sql} AS a{i}" for i, sql in enumerate(part))
-            found = {
-                row[0]: row[1:] for row in self.engine.rows(f"SELECT split_no{listed} FROM data GROUP BY split_no")
-            }
+            found: dict[int, list[Any]] = {}
+            for rows in self._divided(part, "SELECT split_no, ", " FROM data GROUP BY split_no"):
+                for number, *row in rows:
+                    found.setdefault(number, []).extend(row)
             for number, name in enumerate(self.splits):
                 answers[name] += found.get(number, [None] * len(part))
         return answers
@@ -110,7 +154,11 @@ class Tables:
 
     def named(self, name: str) -> Column | None:
         """The column of this name."""
-        return next((column for column in self.columns if column.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
 
     def each_split(self) -> Iterator[tuple[int, str]]:
         """Number and name of each split."""

@@ -69,7 +69,8 @@ def _insert_csv(
 
     columns = ", ".join(f"{literal(f'f{i}')}: 'VARCHAR'" for i in range(len(head)))
     picked = ", ".join(f"f{i}" for i in range(len(head)))
-    into = ", ".join(f"r{names.index(name)}" for name in head)
+    places = {name: place for place, name in enumerate(names)}
+    into = ", ".join(f"r{places[name]}" for name in head)
     connection = engine.connection
     for scratch in ("reject_errors", "reject_scans"):
         connection.execute(f"DROP TABLE IF EXISTS {scratch}")
@@ -89,7 +90,16 @@ def _insert_csv(
             f"{file} cannot be read as a table ({reason})", "is it CSV, with one record a line?"
         ) from None
     first = 2 if headed else 1
-    return [(line, line - first, str(kind).lower().replace("_", " "), text or "") for line, kind, text in rejects]
+    broken = []
+    for line, kind, text in rejects:
+        reason, own = str(kind).lower().replace("_", " "), text or ""
+        # A quote that is never closed takes all lines to the next quote, or to the end, with it.
+        own, *swallowed = own.rstrip("\n").split("\n") if kind == "UNQUOTED VALUE" else [own]
+        broken.append((line, line - first, reason, own))
+        broken += [
+            (line + n, line + n - first, "an open quote before them", lost) for n, lost in enumerate(swallowed, start=1)
+        ]
+    return broken
 
 
 def _offsets(counts: list[int]) -> list[int]:

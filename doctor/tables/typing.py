@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from doctor.tables.columns import FLOAT, INTEGER, NESTED, NUMERIC, TEXT, TIME, Column, kind_of
+from doctor.tables.columns import FLOAT, INTEGER, NESTED, NUMERIC, TEXT, TIME, Column, kind_of, without_text
 from doctor.tables.dialect import literal
 from doctor.tables.raw import Raw
 from doctor.tables.tables import Engine
@@ -25,15 +25,18 @@ def typed(
     """
     columns = []
     for place, name in enumerate(names):
-        found = [(raw, raw.names.index(name)) for raw in raws if name in raw.names]
+        found = [(raw, at) for raw in raws if (at := raw.place(name)) is not None]
         kinds = {kind_of(raw.types[at]) for raw, at in found}
-        absent = tuple(split for split, raw in zip(splits, raws, strict=True) if name not in raw.names)
+        absent = tuple(split for split, raw in zip(splits, raws, strict=True) if raw.place(name) is None)
         kind = _joint(kinds)
         mixed: dict[str, int] = {}
         for raw, _ in found:
-            for type_name, count in dict(raw.mixed).get(name, ()):
+            for type_name, count in raw.mixed_of(name):
                 mixed[type_name] = mixed.get(type_name, 0) + count
-        columns.append(Column(name, f"c{place}", kind, kind, absent=absent, mixed=tuple(mixed.items())))
+        wordless = kind == NESTED and all(without_text(raw.types[at]) for raw, at in found)
+        columns.append(
+            Column(name, f"c{place}", kind, kind, absent=absent, mixed=tuple(mixed.items()), wordless=wordless)
+        )
     columns = _refined(engine, raws, columns)
     return tuple(columns), [_select(engine, number, raw, columns) for number, raw in enumerate(raws)]
 
@@ -61,9 +64,9 @@ def _counts(engine: Engine, raws: Sequence[Raw], columns: list[Column], limit: i
     for raw in raws:
         aggregates, places = [], []
         for place, column in enumerate(columns):
-            if column.name not in raw.names:
+            if raw.place(column.name) is None:
                 continue
-            text = engine.dialect.text(f"r{raw.names.index(column.name)}")
+            text = engine.dialect.text(f"r{raw.place(column.name)}")
             number = engine.dialect.number(text)
             aggregates += [
                 f"count({text})", f"count({number})", f"count({engine.dialect.whole(text)})",
@@ -116,15 +119,16 @@ def _strangers(engine: Engine, raws: Sequence[Raw], column: Column) -> tuple[tup
 def _select(engine: Engine, number: int, raw: Raw, columns: list[Column]) -> str:
     picked = [f"{number} AS split_no", "row_no"]
     for column in columns:
-        own = f"r{raw.names.index(column.name)}" if column.name in raw.names else "NULL"
-        picked.append(f"{_cast(engine, own, column, raw)} AS {column.key}")
+        place = raw.place(column.name)
+        own = "NULL" if place is None else f"r{place}"
+        picked.append(f"{_cast(engine, own, column, None if place is None else raw.types[place])} AS {column.key}")
         if column.unreadable:
             picked.append(f"{engine.dialect.text(own)} AS t{column.key[1:]}")
     return f"SELECT {', '.join(picked)} FROM {raw.relation}"
 
 
-def _cast(engine: Engine, own: str, column: Column, raw: Raw) -> str:
-    stored = kind_of(raw.types[raw.names.index(column.name)]) if own != "NULL" else TEXT
+def _cast(engine: Engine, own: str, column: Column, type_name: str | None) -> str:
+    stored = kind_of(type_name) if type_name is not None else TEXT
     text = engine.dialect.text(own)
     if column.kind == INTEGER and stored == TEXT:
         return engine.dialect.whole(text)

@@ -44,9 +44,7 @@ def _fitted(sample: TableSample, data: Array, labels: Array, seed: int) -> Any:
 
 
 def _known(sample: TableSample, split: SplitSample) -> Array:
-    labels = sample.labels(split)
-    known = np.flatnonzero(labels >= 0) if sample.classifies else np.flatnonzero(np.isfinite(labels))
-    return known if len(known) <= ROWS else np.sort(np.random.default_rng(0).choice(known, ROWS, replace=False))
+    return sample.known(split, ROWS)
 
 
 def _leak(finding: Finding, sample: TableSample, scores: ReferenceScores) -> Effect | None:
