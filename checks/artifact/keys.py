@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
 from doctor.evidence.artifact_source import ArtifactSource
-from doctor.evidence.reference_model import ReferenceModel, adapted, quantises
+from doctor.evidence.reference_model import Comparison, ReferenceModel, adapted, quantises
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check, look
@@ -148,15 +148,15 @@ def _other_values(
     """Tensors that differ from the reference's trained values though others agree with theirs."""
     same, different, coarse = [], [], []
     for name, comparison in reference.compared.items():
-        entry = names[aligned[name]]
-        if entry.numel < limits.smallest or entry.name in told_elsewhere:
+        entry = names.get(aligned.get(name, ""))  # a tensor of a graph beside the state dict is none of its
+        if entry is None or entry.numel < limits.smallest or entry.name in told_elsewhere:
             continue
         if comparison.relative <= _TOLERANCE.get(entry.dtype, 1e-3):
             same.append(name)
         elif (
             "int8" in entry.dtype
             or "float8" in entry.dtype
-            or (comparison.relative < 0.7 and comparison.levels <= 256 and entry.numel >= 512)
+            or (comparison.relative < 0.7 and _on_levels(comparison, entry))
         ):
             coarse.append(name)
         else:
@@ -185,6 +185,12 @@ def _other_values(
             remedy="export all tensors from one checkpoint",
             faults=("stale-artifact",),
         )
+
+
+def _on_levels(comparison: Comparison, entry: TensorEntry) -> bool:
+    """Whether many values share few levels, as after quantisation; what was trained seldom has a number twice."""
+    sampled = min(entry.numel, 4096)
+    return comparison.levels <= 256 and sampled >= 64 and comparison.levels <= 0.8 * sampled
 
 
 def _packed(entry: TensorEntry) -> bool:
@@ -285,8 +291,8 @@ def untrained_against_reference(
     weights: WeightStats, contents: ArtifactContents, reference: ReferenceModel
 ) -> Iterator[Finding]:
     """A layer that is as drawn in the artifact and trained in the reference."""
-    names, stats = _names(contents), weights.named()
-    aligned = reference.aligned(names)
+    stats = weights.named()
+    aligned = reference.aligned(tensor.name for tensor in contents.weights)
     for name, comparison in reference.compared.items():
         found = stats.get(aligned[name])
         bound = weights.initial_bound(found) if found is not None else None

@@ -175,7 +175,7 @@ def values(root: Any, scripted: bool = False) -> Values:
     if "state" in items and "param_groups" in items:  # an optimizer's own file
         return Values(tuple(_walk(root, "", False, None, scripted)), "", modules, ())
     direct = [key for key, value in items.items() if stored_tensor(value) is not None and isinstance(key, str)]
-    container = "" if direct else _container(items, scripted)
+    container = _container(items, scripted, len(direct))
     found: list[Named] = []
     for key, value in items.items():
         own = key == container if container else stored_tensor(value) is not None or not _optimizer(key)
@@ -195,16 +195,22 @@ def _optimizer(key: Any) -> bool:
     return isinstance(key, str) and any(word in key.lower() for word in _NOT_WEIGHTS)
 
 
-def _container(items: dict[Any, Any], scripted: bool) -> str:
-    """The entry of a checkpoint that holds the model: a usual name, or the one with most tensors."""
+def _container(items: dict[Any, Any], scripted: bool, beside: int) -> str:
+    """The entry of a checkpoint that holds the model: a usual name, or the one with most tensors.
+
+    Where tensors stand `beside` it, only a usual name counts that holds more of them: class weights and masks are kept
+    there, while a state dict may hold what a module calls its extra state.
+    """
     sizes = {
         key: sum(1 for _ in _walk(value, "", True, None, scripted))
         for key, value in items.items()
         if isinstance(key, str) and not _optimizer(key) and isinstance(value, Call | Table)
     }
     for name in _CONTAINERS:
-        if sizes.get(name):
+        if sizes.get(name, 0) > beside:
             return name
+    if beside:
+        return ""
     best = max(sizes, key=lambda key: sizes[key], default="")
     return best if best and sizes[best] else ""
 

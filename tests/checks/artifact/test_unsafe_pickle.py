@@ -2,6 +2,9 @@
 
 import importlib.util
 import pickle
+import sys
+import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +125,43 @@ def test_the_frozen_allow_list_is_that_of_the_installed_torch():
     if not torch.__version__.startswith("2.13"):
         pytest.skip("the list is that of PyTorch 2.13")
     assert frozenset(_get_allowed_globals()) == ALLOWED
+
+
+OWN = """
+import torch
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(4, 3)
+
+
+def build():
+    return Layer()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [("own_net.Layer", "info"), ("__main__.Layer", "info"), ("os.Layer", "error")]
+)
+def test_a_whole_module_of_the_references_own_classes_needs_no_more_trust_than_the_reference(
+    name, level, tmp_path, monkeypatch, judge
+):
+    monkeypatch.chdir(tmp_path)
+    Path("own_net.py").write_text(OWN)
+    scope = {"__name__": "own_net"}
+    exec(OWN, scope)
+    monkeypatch.setitem(sys.modules, "own_net", types.SimpleNamespace(**scope))
+    torch.save(scope["build"](), "whole.pt")
+    module = name.rpartition(".")[0]
+    with zipfile.ZipFile("whole.pt") as source, zipfile.ZipFile("other.pt", "w") as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member).replace(b"cown_net\n", f"c{module}\n".encode()))
+    monkeypatch.delitem(sys.modules, "own_net")
+
+    def unsafe(**options):
+        return {str(f.level) for f in judge("other.pt", **options).findings if f.rule == "FIL002"}
+
+    assert unsafe(reference="own_net.py:build") == {level}
+    assert unsafe() == {"error"}
