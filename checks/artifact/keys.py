@@ -16,6 +16,8 @@ from doctor.registry import Limits, check, look
 # Formats whose names are those of the state dict; an ONNX graph renames, folds and transposes.
 _NAMED = ("safetensors", "sharded", "torch-zip", "torch-legacy", "torch-tar", "torchscript", "pt2", "huggingface")
 _ADAPTER = re.compile(r"(^|\.)(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|hada_w\d|lokr_w\d|ia3_l)(\.|$)")
+# Files that were not read to their end: what they lack is a symptom.
+_UNREAD = ("truncated-file", "corrupt-file", "malformed-header", "path-traversal")
 _STATISTICS = ("running_mean", "running_var")
 _TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float8_e4m3fn": 0.1, "float8_e5m2": 0.2}  # relative rms of rounding
 
@@ -184,6 +186,7 @@ def _other_values(
             measured={"relative_rms": Measure(value=found.relative, threshold=1e-3)},
             remedy="export all tensors from one checkpoint",
             faults=("stale-artifact",),
+            follows_from=("untied-weights", "duplicate-tensors", "untrained-layer", "dtype-overflow", "nan-weights"),
         )
 
 
@@ -250,6 +253,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
         location=Location(path=source.files[0].path, module=modules[0], tensor=missing[0]),
         measured={"missing": Measure(value=len(missing), threshold=0, unit=f"of {len(reference.state)}")},
         remedy="export the whole state dict, and load with strict=True",
+        follows_from=_UNREAD,
     )
 
 
@@ -275,6 +279,7 @@ def missing_reference_buffers(
             location=Location(path=source.files[0].path, tensor=missing[0]),
             measured={"missing": Measure(value=len(missing), threshold=0)},
             remedy="save model.state_dict(), which holds the buffers, not model.named_parameters()",
+            follows_from=(*_UNREAD, "missing-preprocessing"),
         )
     elif counters and not gone:
         yield Finding(

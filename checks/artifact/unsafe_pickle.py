@@ -73,13 +73,13 @@ def unsafe_pickle(
             continue
         told += finding.severity is None
         yield finding
-    for reference in manifest.code[:50]:
+    for brought in manifest.code[:50]:
         # A tool of deployment may bring its own operators or library on purpose: only a pickle runs without being asked.
-        lesser = Severity.WARNING if reference.kind in ("custom-op", "auto-map", "object-array") else None
+        lesser = Severity.WARNING if brought.kind in ("custom-op", "auto-map", "object-array") else None
         yield Finding(
-            message=reference.message,
-            severity=Severity.INFO if reference.kind == "library" else lesser,
-            location=Location(path=reference.file, tensor=reference.place),
+            message=brought.message,
+            severity=Severity.INFO if brought.kind == "library" else lesser,
+            location=Location(path=brought.file, tensor=brought.place),
             remedy="deploy only with code that you have read and pinned, or export without it",
         )
 
