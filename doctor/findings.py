@@ -205,6 +205,8 @@ class Finding(Frozen):
     evidence_ref: str | None = None
     # A deterministic observation (a crash, a graph that ends) which needs no reference training: what showed it.
     demonstrated: str | None = None
+    # Faults that explain this finding, too: where another rule finds one of them, this is its symptom.
+    follows_from: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
 
     rule: str = ""
     name: str = ""

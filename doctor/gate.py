@@ -19,6 +19,7 @@ from doctor.ranking import ranked
 from doctor.registry import Rule
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.artifact import artifact
+from doctor.symptoms import grouped
 
 
 def gate(target: str, settings: Settings | None = None, **options: Any) -> Report:
@@ -46,7 +47,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     crashed = [skip for skip in skips if skip.crashed]
     if crashed and not findings:
         raise DoctorError(f"{crashed[0].rule} {crashed[0].reason}")
-    order = ranked([_observed(finding) for finding in findings])
+    order = ranked(grouped([_observed(finding) for finding in findings]))
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
 from doctor.findings import Finding, Location, Measure
@@ -25,9 +25,9 @@ def drift_from_the_configuration(contents: ArtifactContents) -> Iterator[Finding
     names = {tensor.name: tensor for tensor in contents.weights}
     if not names or any("lora_" in name for name in names):
         return
-    for tensor in names.values():
-        if _TABLE.search(tensor.name) and len(tensor.shape) == 2:
-            yield from _table(tensor, config)
+    tables = [tensor for tensor in names.values() if _TABLE.search(tensor.name) and len(tensor.shape) == 2]
+    for tensor in tables or _largest(names.values(), config):
+        yield from _table(tensor, config)
     depth = next((config[key] for key in _DEPTHS if isinstance(config.get(key), int)), None)
     blocks = {int(found[1]) for name in names for found in [_BLOCK.search(name)] if found}
     if depth is not None and blocks and max(blocks) + 1 != depth and "num_layers" not in config:
@@ -38,6 +38,19 @@ def drift_from_the_configuration(contents: ArtifactContents) -> Iterator[Finding
             remedy="save weights and configuration in one go (save_pretrained)",
             faults=("stale-artifact",) if max(blocks) + 1 > depth else ("stale-artifact", "silent-missing-keys"),
         )
+
+
+def _largest(tensors: Iterable[TensorEntry], config: dict[str, object]) -> list[TensorEntry]:
+    """The matrix with most rows of the stated width, where no matrix at all has a row for each token.
+
+    Models of one's own call their tables otherwise; one that has no table keeps its vocabulary elsewhere.
+    """
+    vocabulary, width = config.get("vocab_size"), next((config[key] for key in _WIDTHS if key in config), None)
+    matrices = [tensor for tensor in tensors if len(tensor.shape) >= 2 and "float" in tensor.dtype]
+    if not isinstance(vocabulary, int) or any(max(tensor.shape) >= vocabulary for tensor in matrices):
+        return []
+    tables = [tensor for tensor in matrices if len(tensor.shape) == 2 and tensor.shape[1] == width]
+    return [max(tables, key=lambda tensor: tensor.shape[0])] if tables else []
 
 
 def _table(tensor: TensorEntry, config: dict[str, object]) -> Iterator[Finding]:

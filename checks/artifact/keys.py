@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
 from doctor.evidence.artifact_source import ArtifactSource
-from doctor.evidence.reference_model import ReferenceModel, adapted, quantises
+from doctor.evidence.reference_model import Comparison, ReferenceModel, adapted, quantises
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check, look
@@ -16,6 +16,8 @@ from doctor.registry import Limits, check, look
 # Formats whose names are those of the state dict; an ONNX graph renames, folds and transposes.
 _NAMED = ("safetensors", "sharded", "torch-zip", "torch-legacy", "torch-tar", "torchscript", "pt2", "huggingface")
 _ADAPTER = re.compile(r"(^|\.)(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|hada_w\d|lokr_w\d|ia3_l)(\.|$)")
+# Files that were not read to their end: what they lack is a symptom.
+_UNREAD = ("truncated-file", "corrupt-file", "malformed-header", "path-traversal")
 _STATISTICS = ("running_mean", "running_var")
 _TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float8_e4m3fn": 0.1, "float8_e5m2": 0.2}  # relative rms of rounding
 
@@ -148,15 +150,15 @@ def _other_values(
     """Tensors that differ from the reference's trained values though others agree with theirs."""
     same, different, coarse = [], [], []
     for name, comparison in reference.compared.items():
-        entry = names[aligned[name]]
-        if entry.numel < limits.smallest or entry.name in told_elsewhere:
+        entry = names.get(aligned.get(name, ""))  # a tensor of a graph beside the state dict is none of its
+        if entry is None or entry.numel < limits.smallest or entry.name in told_elsewhere:
             continue
         if comparison.relative <= _TOLERANCE.get(entry.dtype, 1e-3):
             same.append(name)
         elif (
             "int8" in entry.dtype
             or "float8" in entry.dtype
-            or (comparison.relative < 0.7 and comparison.levels <= 256 and entry.numel >= 512)
+            or (comparison.relative < 0.7 and _on_levels(comparison, entry))
         ):
             coarse.append(name)
         else:
@@ -184,7 +186,14 @@ def _other_values(
             measured={"relative_rms": Measure(value=found.relative, threshold=1e-3)},
             remedy="export all tensors from one checkpoint",
             faults=("stale-artifact",),
+            follows_from=("untied-weights", "duplicate-tensors", "untrained-layer", "dtype-overflow", "nan-weights"),
         )
+
+
+def _on_levels(comparison: Comparison, entry: TensorEntry) -> bool:
+    """Whether many values share few levels, as after quantisation; what was trained seldom has a number twice."""
+    sampled = min(entry.numel, 4096)
+    return comparison.levels <= 256 and sampled >= 64 and comparison.levels <= 0.8 * sampled
 
 
 def _packed(entry: TensorEntry) -> bool:
@@ -244,6 +253,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
         location=Location(path=source.files[0].path, module=modules[0], tensor=missing[0]),
         measured={"missing": Measure(value=len(missing), threshold=0, unit=f"of {len(reference.state)}")},
         remedy="export the whole state dict, and load with strict=True",
+        follows_from=_UNREAD,
     )
 
 
@@ -269,6 +279,7 @@ def missing_reference_buffers(
             location=Location(path=source.files[0].path, tensor=missing[0]),
             measured={"missing": Measure(value=len(missing), threshold=0)},
             remedy="save model.state_dict(), which holds the buffers, not model.named_parameters()",
+            follows_from=(*_UNREAD, "missing-preprocessing"),
         )
     elif counters and not gone:
         yield Finding(
@@ -285,8 +296,8 @@ def untrained_against_reference(
     weights: WeightStats, contents: ArtifactContents, reference: ReferenceModel
 ) -> Iterator[Finding]:
     """A layer that is as drawn in the artifact and trained in the reference."""
-    names, stats = _names(contents), weights.named()
-    aligned = reference.aligned(names)
+    stats = weights.named()
+    aligned = reference.aligned(tensor.name for tensor in contents.weights)
     for name, comparison in reference.compared.items():
         found = stats.get(aligned[name])
         bound = weights.initial_bound(found) if found is not None else None

@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from doctor.evidence.artifact_contents import PickleStream
 from doctor.evidence.pickle_manifest import PickleManifest
+from doctor.evidence.reference_model import ReferenceModel
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
 
@@ -33,7 +34,9 @@ class PickleLimits(Limits):
     Severity.ERROR,
     faq="deployment/model file/incorrect",
 )
-def unsafe_pickle(manifest: PickleManifest, limits: PickleLimits) -> Iterator[Finding]:
+def unsafe_pickle(
+    manifest: PickleManifest, reference: ReferenceModel | None, limits: PickleLimits
+) -> Iterator[Finding]:
     """The file holds a pickle that asks for code, or brings code another way.
 
     ## What it measures
@@ -56,32 +59,42 @@ def unsafe_pickle(manifest: PickleManifest, limits: PickleLimits) -> Iterator[Fi
     ```
     ## When it is right
     For a file of your own whose names you know: list them in `[tool.doctor.rules.FIL002] allow`. Names of
-    Python's own library are never allowed.
+    Python's own library are never allowed. The classes of the layers of `--reference` are your own code, and info.
     ## References
     The pickle module's warning (docs.python.org); torch.load, `weights_only` (docs.pytorch.org); arXiv 2508.19774.
     """
     # A name of Python's own library builds no model, and several run whatever they are given.
     allowed = frozenset(name for name in limits.allow if name.partition(".")[0] not in sys.stdlib_module_names)
+    own = _classes(reference)
     told = 0
     for stream in manifest.streams:
-        finding = _judge(stream, allowed, manifest)
+        finding = _judge(stream, allowed, own, manifest)
         if finding is None or (told >= limits.most and finding.severity is not None):
             continue
         told += finding.severity is None
         yield finding
-    for reference in manifest.code[:50]:
+    for brought in manifest.code[:50]:
         # A tool of deployment may bring its own operators or library on purpose: only a pickle runs without being asked.
-        lesser = Severity.WARNING if reference.kind in ("custom-op", "auto-map", "object-array") else None
+        lesser = Severity.WARNING if brought.kind in ("custom-op", "auto-map", "object-array") else None
         yield Finding(
-            message=reference.message,
-            severity=Severity.INFO if reference.kind == "library" else lesser,
-            location=Location(path=reference.file, tensor=reference.place),
+            message=brought.message,
+            severity=Severity.INFO if brought.kind == "library" else lesser,
+            location=Location(path=brought.file, tensor=brought.place),
             remedy="deploy only with code that you have read and pinned, or export without it",
         )
 
 
-def _judge(stream: PickleStream, allowed: frozenset[str], manifest: PickleManifest) -> Finding | None:
-    outside = manifest.outside(stream, allowed)
+def _classes(reference: ReferenceModel | None) -> frozenset[str]:
+    """The classes of the reference's layers as a pickle names them, also one that was written by the script itself."""
+    names = [name for name in reference.classes if not name.startswith("torch.")] if reference is not None else []
+    names = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+    return frozenset(names) | {f"__main__.{name.rpartition('.')[2]}" for name in names}
+
+
+def _judge(
+    stream: PickleStream, allowed: frozenset[str], own: frozenset[str], manifest: PickleManifest
+) -> Finding | None:
+    outside = manifest.outside(stream, allowed | own)
     reasons = []
     if outside:
         listed = ", ".join(f"{use.path} ({use.opcode} at byte {use.position})" for use in outside[:5])
@@ -103,11 +116,12 @@ def _judge(stream: PickleStream, allowed: frozenset[str], manifest: PickleManife
             measured=measured,
             remedy=_CURE,
         )
-    plain = manifest.plain(stream)
+    plain = (*manifest.plain(stream), *(use for use in stream.names if use.path in own))
     if plain or (stream.refused and not stream.scripted):
         listed = ", ".join([use.path for use in plain[:4]] or stream.refused[:4])
         return Finding(
-            message=f"torch.load(weights_only=True) refuses it for {listed}; what it builds are plain objects",
+            message=f"torch.load(weights_only=True) refuses it for {listed}; what it builds are plain objects"
+            + (" and the reference's own layers" if own else ""),
             severity=Severity.INFO,
             location=location,
             measured={"names": Measure(value=len(plain), threshold=0)},

@@ -5,6 +5,13 @@ from __future__ import annotations
 from doctor.evidence.artifact_run import ArtifactRun, Outcome, OutputDifference
 from doctor.findings import Measure
 
+# Faults of the weights, of their keys and of the export that change what the artifact computes.
+CHANGES_OUTPUTS = (
+    "nan-weights", "dtype-overflow", "silent-missing-keys", "missing-buffers", "shape-mismatch", "untrained-layer",
+    "quantization-error", "duplicate-tensors", "untied-weights", "stale-artifact", "train-mode-export", "swapped-inputs",
+)  # fmt: skip
+NOT_FINITE = ("nan-weights", "dtype-overflow")
+
 
 def apart(outcome: Outcome) -> str:
     """How far the worst output lies apart, in words."""

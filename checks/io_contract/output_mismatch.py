@@ -9,7 +9,7 @@ from doctor.evidence.io_contract import IOContract
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check, look
 
-from ._told import apart, measures, shown
+from ._told import CHANGES_OUTPUTS, NOT_FINITE, apart, measures, shown
 
 _ELSEWHERE = ("swapped-inputs", "swapped-outputs", "missing-preprocessing", "double-preprocessing", "train-mode-export")
 _ROUNDED = ("int8", "int4")
@@ -110,6 +110,7 @@ def output_mismatch(parity: ParityRun, contract: IOContract | None, limits: Mism
         measured=measured,
         severity=severity,
         faults=faults,
+        follows_from=CHANGES_OUTPUTS,
         demonstrated="artifact and reference were run on the same inputs",
         remedy="export the artifact again from the model that was evaluated, and compare their outputs before shipping",
     )
@@ -181,6 +182,7 @@ def artifact_fails(run: ArtifactRun, contract: IOContract | None) -> Iterator[Fi
                 measured={"not_finite": Measure(value=count, threshold=0)},
                 severity=Severity.ERROR if run.sampled else Severity.INFO,
                 faults=("dtype-overflow", "nan-weights", "output-mismatch"),
+                follows_from=NOT_FINITE,
                 demonstrated="it was run",
                 remedy="look for overflow in the artifact's precision, and for NaN in its weights",
             )
@@ -214,6 +216,7 @@ def inputs_beside_the_sample(parity: ParityRun) -> Iterator[Finding]:
                 measured=measures(outcome, parity.run),
                 severity=Severity.ERROR if worst.rms > 10 * parity.run.tolerance.rms else Severity.INFO,
                 faults=("output-mismatch",),
+                follows_from=CHANGES_OUTPUTS,
                 demonstrated="both were run with this input changed",
                 remedy=f"export again, with {outcome.input} as an input and no value of it written into the graph",
             )

@@ -9,7 +9,7 @@ from doctor.evidence.io_contract import IOContract
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import check, look
 
-from ._told import apart, measures, shown
+from ._told import NOT_FINITE, apart, measures, shown
 
 _ANSWERS = ("label", "labels", "target", "targets", "y", "expected", "output", "outputs", "logits")
 
@@ -66,6 +66,7 @@ def missing_input_or_output(run: ArtifactRun, parity: ParityRun | None) -> Itera
         yield Finding(
             message=f"{outcome.input} changes the reference's outputs, and {how}",
             location=Location(tensor=outcome.input),
+            follows_from=NOT_FINITE,  # every output is NaN, whatever comes in
             demonstrated="the input was changed alone",
             remedy=f"export with {outcome.input} as an input, and no value of it written into the graph",
         )

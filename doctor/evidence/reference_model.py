@@ -51,7 +51,8 @@ class ReferenceModel(Evidence):
     """The state dict, ties and layers of the reference; `transient` are buffers that no state dict holds.
 
     `compared` are tensors whose values were compared, by the reference's name; `prefix` is what the artifact's names
-    have in front (`module.`), or, with a leading `-`, what they lack.
+    have in front (`module.`), or, with a leading `-`, what they lack. `classes` are its layers' classes in full
+    (`net.Block`).
     """
 
     state: Mapping[str, ReferenceTensor]
@@ -61,6 +62,7 @@ class ReferenceModel(Evidence):
     kind: str = ""
     prefix: str = ""
     compared: Mapping[str, Comparison] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @cached_property
     def _tied(self) -> dict[str, tuple[str, ...]]:
@@ -135,7 +137,16 @@ def reference_model(source: ArtifactSource, contents: ArtifactContents) -> Refer
     except DoctorError as failure:
         raise Unavailable(str(failure)) from None
     ties = tuple(tuple(group) for group in facts["ties"])
-    return ReferenceModel(state, tuple(facts["transient"]), ties, facts["modules"], facts["class"], prefix, compared)
+    return ReferenceModel(
+        state,
+        tuple(facts["transient"]),
+        ties,
+        facts["modules"],
+        facts["class"],
+        prefix,
+        compared,
+        tuple(facts["classes"]),
+    )
 
 
 def _compare(

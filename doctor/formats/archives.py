@@ -13,7 +13,7 @@ from doctor.evidence.artifact_contents import CodeReference, Problem
 from doctor.formats.files import Memory, Window
 from doctor.formats.found import Found
 from doctor.formats.pickle_machine import Walk
-from doctor.formats.pickle_scan import HEAD, PICKLE_NAMES, ends_early, glance, looks_pickled, scan
+from doctor.formats.pickle_scan import COST, HEAD, PICKLE_NAMES, ends_early, glance, recognised, scan
 from doctor.formats.pickles import follow, plausible
 from doctor.formats.torch_globals import harmless
 from doctor.formats.zips import ZipDirectory, ZipEntry, ZipFileError, checksum, directory, member
@@ -145,7 +145,7 @@ def _member(
         if inner is not None:
             look_at(inner, archive.file, place, found)
         return []
-    if not (named or looks_pickled(head) or glance(head, found, archive.file)):
+    if not (named or recognised(head, found, archive.file)):
         return []
     if not found.spend(entry.size, archive.file):
         return []
@@ -196,9 +196,13 @@ def _between(
 
 def _hidden(window: Window, begin: int, count: int, file: str, place: str, found: Found) -> None:
     content = window.read(begin, min(count, 4 << 20))
+    if not found.spend(len(content), file):
+        return
     starts = [0, *[m.start() for m in re.finditer(rb"\x80[\x02-\x05][c}(\]\x8c\x95X]", content)][:50]]
     for start in starts:
         walk = follow(content, start, limit=100_000)
+        if not found.spend(COST * walk.opcodes, file):
+            return
         if walk.calls and any(plausible(use.path) and not harmless(use.path) for use in walk.names):
             where = f"{place + ': ' if place else ''}unlisted bytes at {begin + start}"
             scan(content[start : walk.end], file, where, found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 UNKNOWN = object()
+_MOST_REMEMBERED = 1 << 32  # the C machine's memo is an array: no pickler writes such an index
 CUT = "the bytes of the stream"  # how the fault of a stream ends that was cut off
 
 
@@ -121,7 +122,7 @@ class Machine:
 
     def remember(self, index: Any) -> None:
         """Memoise the top of the stack."""
-        if not isinstance(index, int) or index < 0:
+        if not isinstance(index, int) or not 0 <= index < _MOST_REMEMBERED:
             raise PickleFault(f"a memo index that is none before byte {self.at}")
         self.memo[index] = self.stack[-1]
 

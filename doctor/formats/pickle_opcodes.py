@@ -7,12 +7,17 @@ from typing import Any
 
 from doctor.formats.pickle_machine import UNKNOWN, Call, Machine, Persistent, PickleFault, Table
 
+_LARGE = 1 << 60  # below the modulus of Python's hash of integers
+
 
 def _put(target: Any, key: Any, value: Any) -> None:
     items = target.items if isinstance(target, Table | Call) else None
     if items is None:
         return
-    # Hashing a tuple that is nested a million deep would overflow the C stack: only plain keys are hashed.
+    # Hashing a tuple that is nested a million deep would overflow the C stack: only plain keys are hashed. Large
+    # integers can be chosen to have one hash, and then each insertion would meet all the others.
+    if isinstance(key, int) and abs(key) >= _LARGE:
+        key = f"{key:#x}"
     items[key if isinstance(key, str | bytes | int | float | bool | None) else id(key)] = value
 
 

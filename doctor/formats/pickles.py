@@ -53,7 +53,11 @@ def begins_as_pickle(head: bytes) -> bool:
 
     Nothing marks such a pickle, and lists of words may begin like one: two lines behind a `c` are a name.
     """
-    walk = follow(head, limit=20_000)
+    return begins(follow(head, limit=20_000), head)
+
+
+def begins(walk: Walk, head: bytes) -> bool:
+    """Whether bytes that were followed so far are such a pickle."""
     if walk.calls and any(plausible(use.path) for use in walk.names):
         return True
     return walk.fault is None and walk.opcodes > 2 and not head[walk.end :].strip(b"\0\r\n ")

@@ -47,9 +47,30 @@ def read_archive(window: Window, file: str, found: Found, root: str, place: str,
         for name in archive.members:
             if name.startswith(f"{root}data/{folder}/") and name.endswith("_config.json"):
                 _table(archive, name, found)
-    if not any(name.startswith(f"{root}models/") for name in archive.members):
+    programs = [name for name in archive.members if name.startswith(f"{root}models/")]
+    if not programs:
         found.problems.append(Problem("corrupt-file", "the archive holds no model", file))
+    for name in programs:
+        if name.endswith(".json"):
+            _program(archive, name, found)
     return archive
+
+
+def _program(archive: Archive, name: str, found: Found) -> None:
+    """The graph itself must be a JSON table: its checksum is right when it was cut off before it was packed."""
+    if not found.spend(archive.members[name].size, archive.file):
+        return
+    content = archive.read(name)
+    if len(content) < archive.members[name].size:
+        return  # larger than is read here, or told elsewhere
+    try:
+        sound = isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        sound = False
+    if not sound:
+        whole = content.rstrip().endswith(b"}")
+        label = "corrupt-file" if whole else "truncated-file"
+        found.problems.append(Problem(label, "the program is no JSON table", archive.file, name))
 
 
 def _table(archive: Archive, name: str, found: Found) -> None:

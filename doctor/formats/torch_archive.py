@@ -10,9 +10,10 @@ from doctor.evidence.artifact_contents import CodeReference, Problem, TensorEntr
 from doctor.formats.archives import MOST_UNPACKED, Archive, escapes, look_through, verify
 from doctor.formats.files import Window
 from doctor.formats.found import Found
-from doctor.formats.pickle_scan import HEAD, ends_early, looks_pickled, scan
+from doctor.formats.pickle_scan import COST, HEAD, ends_early, looks_pickled, scan
 from doctor.formats.torch_values import ITEM_SIZES, Named, StoredTensor, values
 
+_TOO_MANY = "its pickle refers to more values than are looked at here: not all tensors were found"
 _LEGACY_HEADS = 4  # magic number, protocol, system, object; the list of storage keys follows
 
 
@@ -90,6 +91,8 @@ def _tensors(
     archive: Archive, value: Any, folder: str, found: Found, role: str, script: bool, big_endian: bool
 ) -> None:
     named = values(value, script)
+    if not named.complete:
+        found.problems.append(Problem("corrupt-file", _TOO_MANY, archive.file))
     if role == "weight":
         found.facts["container"] = named.container
         if named.modules:
@@ -182,6 +185,8 @@ def read_legacy(path: Path, name: str, found: Found) -> None:
             found.problems.append(Problem(label, f"pickle {len(walks)} of 5: {walks[-1].fault}", name))
             return
         named, keys = values(walks[3].value), walks[4].value
+        if not named.complete:
+            found.problems.append(Problem("corrupt-file", _TOO_MANY, name))
         items = {one.tensor.key: ITEM_SIZES.get(one.tensor.dtype, 0) for one in named.tensors}
         places: dict[str, tuple[int, int]] = {}
         for key in keys if isinstance(keys, list) else ():
@@ -254,6 +259,8 @@ def _of_tar(content: bytes, member: str, name: str, found: Found) -> None:
         if at < 0:
             return
         walk = follow(content, at, limit=100_000)
+        if not found.spend(COST * walk.opcodes, name):
+            return
         if walk.names:
             scan(content[at : walk.end], name, f"{member}, byte {at}", found)
         faults += walk.fault is not None

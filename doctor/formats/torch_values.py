@@ -54,7 +54,8 @@ ITEM_SIZES = {
 }
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "generator")
 _NOT_WEIGHTS = ("optim", "sched", "scaler", "rng", "ema_opt", "loop", "callbacks")
-_MOST = 500_000
+_MOST = 2_000_000  # values that are looked at in one pickle; a shared part counts wherever it is referred to
+_NESTED = 8  # a parameter of a subclass of a tensor is three deep
 MOST_DIMENSIONS = 64
 
 
@@ -107,21 +108,33 @@ class Values:
     container: str
     modules: dict[str, dict[str, Any]]
     extra: tuple[str, ...]
+    complete: bool = True
 
 
-def stored_tensor(value: Any) -> StoredTensor | None:
+class _Steps:
+    """How many values may still be looked at."""
+
+    def __init__(self) -> None:
+        self.left = _MOST
+
+    def take(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+
+def stored_tensor(value: Any, depth: int = 0) -> StoredTensor | None:
     """The tensor that a call of one of torch's rebuilding functions would make; None when it is another thing."""
-    if not isinstance(value, Call) or not isinstance(value.function, Global):
+    if not isinstance(value, Call) or not isinstance(value.function, Global) or depth > _NESTED:
         return None
     arguments = value.arguments if isinstance(value.arguments, tuple) else ()
     name = value.function.path
     if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
-        inner = stored_tensor(arguments[0]) if arguments else None
+        inner = stored_tensor(arguments[0], depth + 1) if arguments else None
         return None if inner is None else StoredTensor(**{**_fields(inner), "parameter": True})
     if name in ("torch.nn.parameter.Parameter", "torch.nn.Parameter", "torch.nn.parameter.Buffer"):
-        return stored_tensor(arguments[0]) if arguments else None
+        return stored_tensor(arguments[0], depth + 1) if arguments else None
     if name == "torch._tensor._rebuild_from_type_v2" and len(arguments) > 2:
-        return stored_tensor(Call(arguments[0], arguments[2], "REDUCE"))
+        return stored_tensor(Call(arguments[0], arguments[2], "REDUCE"), depth + 1)
     if name not in (
         "torch._utils._rebuild_tensor",
         "torch._utils._rebuild_tensor_v2",
@@ -166,25 +179,28 @@ def _sizes(value: Any) -> tuple[int, ...] | None:
 def values(root: Any, scripted: bool = False) -> Values:
     """Name the tensors: of a state dict by its keys, of a checkpoint by those of its state dict, of a module by path."""
     modules: dict[str, dict[str, Any]] = {}
+    steps = _Steps()
     items = _mapping(root)
     if stored_tensor(root) is not None:
         items = {"tensor": root}
     if items is None or _is_module(root, scripted):
-        tensors = list(_walk(root, "", True, modules, scripted))
-        return Values(tuple(tensors), "", modules, ())
+        tensors = list(_walk(root, "", True, modules, scripted, steps))
+        return Values(tuple(tensors), "", modules, (), steps.left >= 0)
     if "state" in items and "param_groups" in items:  # an optimizer's own file
-        return Values(tuple(_walk(root, "", False, None, scripted)), "", modules, ())
-    direct = [key for key, value in items.items() if stored_tensor(value) is not None and isinstance(key, str)]
-    container = "" if direct else _container(items, scripted)
+        tensors = list(_walk(root, "", False, None, scripted, steps))
+        return Values(tuple(tensors), "", modules, (), steps.left >= 0)
+    direct = {key for key, value in items.items() if stored_tensor(value) is not None and isinstance(key, str)}
+    container = _container(items, scripted, len(direct))
     found: list[Named] = []
     for key, value in items.items():
         own = key == container if container else stored_tensor(value) is not None or not _optimizer(key)
         prefix = "" if container and key == container else _text(key)
         if container and key == container and _is_module(value, scripted):
-            found.extend(_walk(value, "", True, modules, scripted))
+            found.extend(_walk(value, "", True, modules, scripted, steps))
         else:
-            found.extend(_walk(value, prefix, own, None, scripted))
-    return Values(tuple(found), container, modules, tuple(_text(key) for key in items if key not in direct)[:200])
+            found.extend(_walk(value, prefix, own, None, scripted, steps))
+    extra = tuple(_text(key) for key in items if key not in direct)[:200]
+    return Values(tuple(found), container, modules, extra, steps.left >= 0)
 
 
 def _text(key: Any) -> str:
@@ -195,16 +211,23 @@ def _optimizer(key: Any) -> bool:
     return isinstance(key, str) and any(word in key.lower() for word in _NOT_WEIGHTS)
 
 
-def _container(items: dict[Any, Any], scripted: bool) -> str:
-    """The entry of a checkpoint that holds the model: a usual name, or the one with most tensors."""
+def _container(items: dict[Any, Any], scripted: bool, beside: int) -> str:
+    """The entry of a checkpoint that holds the model: a usual name, or the one with most tensors.
+
+    Where tensors stand `beside` it, only a usual name counts that holds more of them: class weights and masks are kept
+    there, while a state dict may hold what a module calls its extra state.
+    """
+    steps = _Steps()
     sizes = {
-        key: sum(1 for _ in _walk(value, "", True, None, scripted))
+        key: sum(1 for _ in _walk(value, "", True, None, scripted, steps))
         for key, value in items.items()
         if isinstance(key, str) and not _optimizer(key) and isinstance(value, Call | Table)
     }
     for name in _CONTAINERS:
-        if sizes.get(name):
+        if sizes.get(name, 0) > beside:
             return name
+    if beside:
+        return ""
     best = max(sizes, key=lambda key: sizes[key], default="")
     return best if best and sizes[best] else ""
 
@@ -234,15 +257,13 @@ def _is_module(value: Any, scripted: bool) -> bool:
 
 
 def _walk(
-    root: Any, prefix: str, weight: bool, modules: dict[str, dict[str, Any]] | None, scripted: bool
+    root: Any, prefix: str, weight: bool, modules: dict[str, dict[str, Any]] | None, scripted: bool, steps: _Steps
 ) -> Iterator[Named]:
     """Tensors under a value, each place once: the values are a graph with shared parts, maybe with cycles."""
     stack: list[tuple[Any, str, bool]] = [(root, prefix, False)]
     seen: set[int] = set()
-    steps = 0
-    while stack and steps < _MOST:
+    while stack and steps.take():
         value, path, _parameter = stack.pop()
-        steps += 1
         tensor = stored_tensor(value)
         if tensor is not None:
             yield Named(path or "tensor", tensor, weight)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from doctor.formats.crc import crc32
 from doctor.formats.files import Window
 
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
@@ -199,9 +200,9 @@ def checksum(window: Window, entry: ZipEntry, limit: int) -> tuple[int, int]:
     crc = count = 0
     if entry.stored:
         for chunk in window.chunks(entry.data_offset, entry.compressed):
-            crc = zlib.crc32(chunk, crc)
+            crc = crc32(chunk, crc)
         return crc, entry.compressed
     for piece in _inflated(window, entry, limit):
-        crc = zlib.crc32(piece, crc)
+        crc = crc32(piece, crc)
         count += len(piece)
     return crc, count

@@ -131,6 +131,7 @@ def describe(model: Any) -> dict[str, Any]:
         "modules": {name: type(layer).__name__ for name, layer in model.named_modules()},
         "training": bool(model.training),
         "class": type(model).__name__,
+        "classes": sorted({f"{type(layer).__module__}.{type(layer).__qualname__}" for layer in model.modules()}),
     }
 
 

@@ -127,6 +127,17 @@ class TestArchives:
                 (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
                 assert labels(judge(tmp_path / name)) == {"truncated-file"}, (name, share)
 
+    def test_a_program_that_was_cut_off_before_it_was_packed_is_truncated(self, net, tmp_path, judge):
+        """The checksums are right: only the program itself tells."""
+        torch.export.save(torch.export.export(net, (torch.randn(2, 20),)), tmp_path / "whole.pt2")
+        for share, label in ((0.6, {"truncated-file"}), (1.0, set())):
+            with zipfile.ZipFile(tmp_path / "whole.pt2") as source, zipfile.ZipFile(tmp_path / "b.pt2", "w") as target:
+                for member in source.infolist():
+                    content = source.read(member)
+                    cut = share if member.filename.endswith("models/model.json") else 1.0
+                    target.writestr(member.filename, content[: int(len(content) * cut)])
+            assert labels(judge(tmp_path / "b.pt2")) == label
+
     def test_members_that_lead_out_are_named(self, net, tmp_path, judge):
         torch.save(net.state_dict(), tmp_path / "net.pt")
         with zipfile.ZipFile(tmp_path / "net.pt", "a") as archive:
@@ -303,6 +314,19 @@ class TestConfiguration:
     def test_what_the_configuration_states_is_silent(self, tmp_path, judge):
         assert not judge(self.folder(tmp_path)).findings
         assert not judge(self.folder(tmp_path, vocab_size=48)).findings, "rows are padded"
+
+    def test_a_table_under_a_name_of_ones_own_must_have_a_row_for_each_token(self, tmp_path, judge):
+        state = {"notes.table": torch.randn(50, 16), "out.weight": torch.randn(16, 16)}
+        save_file(state, tmp_path / "model.safetensors")
+        for vocabulary, found in ((50, set()), (45, set()), (60, {"shape-mismatch", "stale-artifact"})):
+            (tmp_path / "config.json").write_text(json.dumps({"vocab_size": vocabulary, "hidden_size": 16}))
+            assert labels(judge(tmp_path)) == found
+
+    def test_a_model_without_a_table_of_the_stated_width_is_silent(self, tmp_path, judge):
+        state = {"patch.weight": torch.randn(8, 3, 4, 4), "up.weight": torch.randn(8, 4)}
+        save_file(state, tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 99, "hidden_size": 16}))
+        assert not serious(judge(tmp_path))
 
     @pytest.mark.parametrize(
         ("changes", "label"),

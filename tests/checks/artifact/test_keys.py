@@ -272,3 +272,41 @@ def test_the_reference_writes_nothing_of_the_users(project, judge, tmp_path):
     (tmp_path / "writing.py").write_text(text)
     judge(write(state_of(project)), reference="writing.py:writing")
     assert not (tmp_path / "left.txt").exists()
+
+
+def test_a_graph_beside_a_reference_is_looked_at_without_its_keys(project, judge):
+    """Exporters keep some names of the state dict and rename others: neither is a difference of keys."""
+    net = project["build"]()
+    free = {"input_names": ["ids"], "output_names": ["y"], "dynamic_axes": {"ids": {0: "n"}, "y": {0: "n"}}}
+    torch.onnx.export(net, (torch.randint(0, 40, (3, 7)),), "net.onnx", dynamo=False, **free)
+    assert not serious(judge("net.onnx", reference="net.py:build"))
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+def test_a_small_layer_of_few_levels_is_quantised_and_not_of_another_checkpoint(bits, project, judge):
+    state = state_of(project)
+    net = project["build"]()
+    grid = 2 ** (bits - 1) - 1
+    for name in [name for name in state if name.endswith("up.weight")]:
+        weight = net.state_dict()[name].clone()[:20]  # 480 values
+        step = weight.abs().max() / grid
+        state[name][:20] = (weight / step).round() * step
+        state[name][20:] = (state[name][20:] / step).round() * step
+    faults = {fault for finding in serious(judge(write(state), reference="net.py:build")) for fault in finding.faults}
+    assert "stale-artifact" not in faults or bits == 3
+    assert ("quantization-error" in faults) == (bits == 3)
+
+
+@pytest.mark.parametrize("entry", ["model", "ema_and_more"])
+def test_tensors_beside_the_state_dict_of_a_checkpoint_are_no_part_of_it(entry, project, judge):
+    state = state_of(project)
+    averaged = {f"module.{name}": value * 0.999 for name, value in state.items()}
+    saved = {"model": state, "class_weights": torch.rand(40), "mask": torch.zeros(0, 3), "model_ema": averaged}
+    if entry == "model":
+        assert not serious(judge(write(saved, "last.pt"), reference="net.py:build"))
+    else:  # a state dict whose module keeps extra state is still one
+        plain = {**state, "embed._extra_state": {"scale": torch.ones(2)}, "head._extra_state": {}}
+        faults = {
+            fault for f in serious(judge(write(plain, "last.pt"), reference="net.py:build")) for fault in f.faults
+        }
+        assert "silent-missing-keys" not in faults

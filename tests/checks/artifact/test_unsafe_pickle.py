@@ -2,6 +2,10 @@
 
 import importlib.util
 import pickle
+import sys
+import time
+import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +126,74 @@ def test_the_frozen_allow_list_is_that_of_the_installed_torch():
     if not torch.__version__.startswith("2.13"):
         pytest.skip("the list is that of PyTorch 2.13")
     assert frozenset(_get_allowed_globals()) == ALLOWED
+
+
+OWN = """
+import torch
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(4, 3)
+
+
+def build():
+    return Layer()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [("own_net.Layer", "info"), ("__main__.Layer", "info"), ("os.Layer", "error")]
+)
+def test_a_whole_module_of_the_references_own_classes_needs_no_more_trust_than_the_reference(
+    name, level, tmp_path, monkeypatch, judge
+):
+    monkeypatch.chdir(tmp_path)
+    Path("own_net.py").write_text(OWN)
+    scope = {"__name__": "own_net"}
+    exec(OWN, scope)
+    monkeypatch.setitem(sys.modules, "own_net", types.SimpleNamespace(**scope))
+    torch.save(scope["build"](), "whole.pt")
+    module = name.rpartition(".")[0]
+    with zipfile.ZipFile("whole.pt") as source, zipfile.ZipFile("other.pt", "w") as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member).replace(b"cown_net\n", f"c{module}\n".encode()))
+    monkeypatch.delitem(sys.modules, "own_net")
+
+    def unsafe(**options):
+        return {str(f.level) for f in judge("other.pt", **options).findings if f.rule == "FIL002"}
+
+    assert unsafe(reference="own_net.py:build") == {level}
+    assert unsafe() == {"error"}
+
+
+def _long(number):
+    raw = number.to_bytes((number.bit_length() + 8) // 8, "little")
+    return b"\x8a" + bytes([len(raw)]) + raw
+
+
+MODULUS = (1 << 61) - 1  # of Python's hash of integers
+COSTLY = {
+    "one list under many keys": b"}(X\x01\0\0\0a](" + b"K\x01" * 100_000 + b"eq\x01"
+    + b"".join(b"X\x05\0\0\0%05dh\x01" % i for i in range(3000)) + b"u",
+    "keys of one hash": b"}(" + b"".join(_long(MODULUS * k) + b"N" for k in range(1, 60_000)) + b"u",
+    "memo entries of one hash": b"N" + b"".join(b"p%d\n" % (MODULUS * k) for k in range(1, 60_000)),
+    "parameters of parameters": b"ctorch._utils\n_rebuild_parameter\nq\x020"
+    + b"h\x02" * 3000 + b"K\x01" + b"\x85R" * 3000,
+    "many opcodes": b"N0" * 2_400_000 + b"N.\x80\x02" + b"N0" * 2_400_000 + b"N.\x80\x02" + b"N0" * 2_400_000 + b"N",
+    "many pickles": b"N.\x80\x02" * 100_000 + b"N",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_the_walk_is_bounded_whatever_a_pickle_asks_for(name, tmp_path, judge):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + COSTLY[name] + b".")
+        archive.writestr("a/version", "3\n")
+    began = time.process_time()
+    report = judge(tmp_path / "a.pt")
+    assert time.process_time() - began < 30  # about 7 s at most on an idle core; without bounds minutes or hours
+    assert "please report" not in report.text
+    if name.startswith("many"):
+        assert any(finding.level is Severity.ERROR for finding in report.findings), "what was left out is told"
