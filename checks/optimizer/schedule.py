@@ -28,6 +28,8 @@ class ScheduleLimits(Limits):
     least_steps: int = 20
     repeats: int = 2  # calls in a row without a step between, before they are a habit
     repeated_share: float = 0.4  # of its calls
+    warmup: int = 20  # calls of a scheduler that rises as long and is stepped once an epoch
+    warmup_rate: float = 0.25  # share of the optimizer's own rate that it has reached at most
     skipped_rate: float = 1.5  # factor between the skipped first rate and the next one
 
 
@@ -45,7 +47,8 @@ def scheduler_misuse(
     ## What it measures
     Each scheduler's calls against the optimizer's steps and the epochs, and the highest rate of the groups by step.
     Fires for: a rate of (almost) 0 for `vanished_share` of the steps; a schedule that counts epochs stepped after each
-    batch, so that the rate falls below `collapse` of its start while the run goes on; a scheduler that is never stepped; one
+    batch, so that the rate falls below `collapse` of its start while the run goes on; a warm-up of at least `warmup` calls
+    that is called once an epoch; a scheduler that is never stepped; one
     stepped twice for each step; a `LambdaLR` whose function gives the rate itself and no factor; `OneCycleLR` with
     another number of steps than the loop makes; a warm-up
     (of transformers' schedules) that is longer than the training that they were told of; a first rate that is skipped because the scheduler steps first.
@@ -141,6 +144,10 @@ def _judged(
     if by_batch is not None:
         yield by_batch
         return
+    slow = _slow_warmup(schedule, record, limits)
+    if slow is not None:
+        yield slow
+        return
     if record.kind == "OneCycleLR":
         yield from _one_cycle(schedule, record, steps)
     first, second = record.first, record.rates[0] if record.rates else None
@@ -231,6 +238,27 @@ def _by_batch(
         demonstrated="the rate has gone while the training goes on"
         if vanished and (batches > 1 or begun > 1)
         else None,
+        treatment=True,
+        optimizer=record.optimizer,
+    )
+
+
+def _slow_warmup(schedule: ScheduleLog, record: SchedulerRecord, limits: ScheduleLimits) -> Finding | None:
+    """A warm-up that counts batches, stepped once an epoch."""
+    begun, batches = schedule.training_epochs()
+    once_an_epoch = 0 < record.steps <= begun and batches >= 4 and not record.every_step
+    top = record.initial or 0.0
+    if not once_an_epoch or record.rising < limits.warmup or max(record.rates) > limits.warmup_rate * top:
+        return None
+    return _finding(
+        f"{record.kind} warms up over {record.rising} calls and is called once an epoch of {batches} batches: "
+        f"after {record.steps} the rate is {record.rates[-1]:.2g} of {top:.2g}",
+        record.lines[0] if record.lines else record.created,
+        {
+            "warmup_calls": Measure(value=record.rising, threshold=limits.warmup),
+            "batches_an_epoch": Measure(value=batches),
+        },
+        "call scheduler.step() after each batch, or let the warm-up count epochs",
         treatment=True,
         optimizer=record.optimizer,
     )

@@ -18,7 +18,8 @@ class SchedulerRecord:
     `initial` is the optimizer's own rate, `first` the one that it set when it was made. `steps` counts the calls of
     its `step` by the program, `inner` those by a scheduler that wraps it. `positions` are the optimizer's steps
     before each call and `rates` the rate after it; `repeats` counts calls with no optimizer step since the one before;
-    `before_first` says that it was stepped before the optimizer ever was.
+    `before_first` says that it was stepped before the optimizer ever was; `rising` is the number of calls after which
+    the factor of a LambdaLR is largest.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class SchedulerRecord:
     inner: int = 0
     repeats: int = 0
     before_first: bool = False
+    rising: int = 0
     positions: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
 
@@ -85,6 +87,7 @@ def schedule_log(recording: Recording) -> ScheduleLog:
                 inner=event["inner"],
                 repeats=event["repeats"],
                 before_first=event["before_first"],
+                rising=event.get("rising", 0),
                 positions=tuple(event["positions"]),
                 rates=tuple(event["rates"]),
             )

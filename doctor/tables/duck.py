@@ -40,7 +40,8 @@ class DuckEngine:
 
     def rows(self, sql: str) -> list[Row]:
         """The answer as tuples."""
-        return self._within_memory(lambda: self.connection.execute(sql).fetchall())
+        found: list[Row] = self._within_memory(lambda: self.connection.execute(sql).fetchall())
+        return found
 
     def frame(self, sql: str) -> Any:
         """The answer as a pandas frame."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class ScheduleWatch(Watch):
         """Around construction and step of all schedulers."""
         self._records: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._all: list[dict[str, Any]] = []
+        self._factors: list[tuple[dict[str, Any], Callable[[int], float]]] = []
         self._depth = 0
         self._rates: dict[int, list[float]] = {}
         self._epochs: dict[int, dict[str, int]] = {}
@@ -63,6 +65,7 @@ class ScheduleWatch(Watch):
             "inner": 0,
             "before_first": False,
             "repeats": 0,
+            "rising": 0,
             "lines": [],
             "positions": [],
             "rates": [],
@@ -73,6 +76,7 @@ class ScheduleWatch(Watch):
             record["first"] = _rate(optimizer)
         self._records[scheduler] = record
         self._all.append(record)
+        self._factors += [(record, function) for function in (getattr(scheduler, "lr_lambdas", None) or ())[:1]]
 
     def _stepped(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         outer = self._depth == 0
@@ -125,6 +129,8 @@ class ScheduleWatch(Watch):
             optimizer = _optimizer(scheduler)
             watched = self.recorder.stepping.of(optimizer) if optimizer is not None else None
             record["optimizer"] = watched.index if watched is not None else record["optimizer"]
+        for record, factor in self._factors:
+            record["rising"] = _rising(factor)
         for record in self._all:
             emit("scheduler", **record)
         for index, rates in self._rates.items():
@@ -157,6 +163,16 @@ def _of_function(scheduler: Any) -> dict[str, Any]:
     """What the function of a LambdaLR was given beforehand: the warm-up and length of transformers' schedules."""
     functions = getattr(scheduler, "lr_lambdas", None) or [None]
     return _plain(getattr(functions[0], "keywords", None) or {})
+
+
+def _rising(factor: Callable[[int], float]) -> int:
+    """How many calls the factor of a LambdaLR rises. Asked after the program has ended: its function may count calls."""
+    asked = [*range(64), *range(64, 1024, 8), *range(1024, 16_384, 128)]
+    try:
+        factors = [float(factor(number)) for number in asked]
+    except Exception:  # a user's function may raise anything beyond the training that it was written for
+        return 0
+    return asked[factors.index(max(factors))]
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

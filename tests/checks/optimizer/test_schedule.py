@@ -96,3 +96,21 @@ def test_a_rate_in_the_place_of_a_factor_is_told_before_the_first_step_of_the_sc
     assert not findings_of("OPT008", GOES_ON, log(warming, rates=(0.002,) * 80, begun=1))
     whole = SchedulerRecord("LambdaLR", 0, {}, MADE, (), 1.0, 1.0)  # Noam: the rate itself, times 1
     assert not findings_of("OPT008", GOES_ON, log(whole, rates=(1.0,) * 80, begun=1))
+
+
+def warming(rising, rates=(0.0002,), batches=22):
+    record = SchedulerRecord(
+        "LambdaLR", 0, {}, MADE, (CALLED,), 0.003, 0.0001, 1, rising=rising, positions=(22,), rates=rates
+    )
+    return ScheduleLog((record,), {0: (0.0001,) * 30}, (LoaderEpochs(0, 2, batches),))
+
+
+def test_a_warm_up_that_counts_batches_and_is_called_once_an_epoch_fires():
+    (finding,) = findings_of("OPT008", GOES_ON, warming(45))
+    assert finding.location.line == CALLED.line
+
+
+def test_a_warm_up_of_a_few_epochs_and_one_that_is_over_soon_are_silent():
+    assert not findings_of("OPT008", GOES_ON, warming(5))
+    assert not findings_of("OPT008", GOES_ON, warming(45, rates=(0.0015,)))
+    assert not findings_of("OPT008", GOES_ON, warming(45, batches=1))
