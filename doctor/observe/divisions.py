@@ -43,10 +43,10 @@ def find(frame: FrameType) -> list[dict[str, Any]]:
     return found
 
 
-def collapsed(frame: FrameType) -> list[dict[str, Any]]:
+def collapsed(frame: FrameType, line: int) -> list[dict[str, Any]]:
     """Comparisons of every label with one number, `argmax` over the whole output of a model: `(logits.argmax() == y).sum()`.
 
-    The output is that of a call in the function of this frame, not one row of it that a loop took.
+    The output is that of the call on this line of the frame's function, not one row of it that a loop took.
     """
     nodes = nodes_of(frame)
     assigned = _assigned(nodes)
@@ -69,7 +69,7 @@ def collapsed(frame: FrameType) -> list[dict[str, Any]]:
             for side in (compare.left, compare.comparators[0]):
                 picked = assigned.get(side.id, side) if isinstance(side, ast.Name) else side
                 scores = _over_everything(picked)
-                if scores is not None and _is_output(scores, assigned, looped):
+                if scores is not None and _is_output(scores, assigned, looped, line):
                     found.append({"line": picked.lineno, "text": ast.unparse(picked)})
     return found
 
@@ -91,15 +91,15 @@ def _over_everything(node: ast.expr) -> ast.expr | None:
     return None if node.args else node.func.value
 
 
-def _is_output(node: ast.expr, assigned: dict[str, ast.expr], looped: set[str], depth: int = 0) -> bool:
-    """Whether this is what a call gave, or an attribute of it, whole: no row, no element."""
+def _is_output(node: ast.expr, assigned: dict[str, ast.expr], looped: set[str], line: int, depth: int = 0) -> bool:
+    """Whether this is what the call on this line gave, or an attribute of it, whole: no row, no element."""
     if isinstance(node, ast.Name):
         known = assigned.get(node.id)
-        return (
-            node.id not in looped and known is not None and depth < 3 and _is_output(known, assigned, looped, depth + 1)
-        )
+        if node.id in looped or known is None or depth >= 3:
+            return False
+        return _is_output(known, assigned, looped, line, depth + 1)
     if isinstance(node, ast.Attribute):
-        return _is_output(node.value, assigned, looped, depth)
+        return _is_output(node.value, assigned, looped, line, depth)
     if not isinstance(node, ast.Call):
         return False
     whole = ("softmax", "log_softmax", "sigmoid", "cpu", "detach", "numpy", "float")
@@ -107,8 +107,8 @@ def _is_output(node: ast.expr, assigned: dict[str, ast.expr], looped: set[str], 
         inner = node.func.value
         if isinstance(inner, ast.Name) and inner.id in ("torch", "F") and node.args:
             inner = node.args[0]
-        return _is_output(inner, assigned, looped, depth)
-    return True
+        return _is_output(inner, assigned, looped, line, depth)
+    return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 
 def nodes_of(frame: FrameType) -> list[ast.AST]:

@@ -112,11 +112,12 @@ class EvaluationWatch(Watch):
         if output is None or output.dim() < 2 or len(output) < 2 or len(self._compared) >= _MOST_WINDOWS:
             return
         for frame in _user_frames(self.recorder)[:1]:
-            if frame.f_code in self._compared:
+            key = (frame.f_code, frame.f_lineno)
+            if key in self._compared:
                 continue
-            self._compared.add(frame.f_code)
+            self._compared.add(key)
             path = self.recorder.frames.name(frame.f_code.co_filename)
-            for found in divisions.collapsed(frame):
+            for found in divisions.collapsed(frame, frame.f_lineno):
                 place = [path, found["line"], frame.f_code.co_name]
                 self._collapsed[tuple(place)] = {"text": found["text"], "shape": list(output.shape), "line": place}
 

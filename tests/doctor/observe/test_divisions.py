@@ -13,24 +13,29 @@ LOADER = DataLoader(TensorDataset(X, Y), 3)
 model = nn.Linear(4, 5)
 
 
+def collapsed(frame):
+    first = frame.f_code.co_firstlineno
+    return [found for line in range(first, first + 9) for found in divisions.collapsed(frame, line)]
+
+
 def argmax_of_everything():
     correct = 0
     for x, y in LOADER:
         logits = model(x)
         correct += (logits.argmax() == y).sum().item()
-    return divisions.collapsed(sys._getframe())
+    return collapsed(sys._getframe())
 
 
 def argmax_by_a_name():
     predicted = torch.argmax(model(X).softmax(1)).item()
     print((predicted == Y).float().mean())
-    return divisions.collapsed(sys._getframe())
+    return collapsed(sys._getframe())
 
 
 def argmax_of_classes():
     logits = model(X)
     print((logits.argmax(1) == Y).sum(), (torch.argmax(logits, dim=-1) == Y).float().mean())
-    return divisions.collapsed(sys._getframe())
+    return collapsed(sys._getframe())
 
 
 def argmax_of_rows():
@@ -38,7 +43,17 @@ def argmax_of_rows():
     for row, label in zip(logits, Y, strict=True):
         correct += (row.argmax() == label).sum().item()
     correct += sum((logits[i].argmax() == Y[i]).sum().item() for i in range(6))
-    return divisions.collapsed(sys._getframe())
+    return collapsed(sys._getframe())
+
+
+def argmax_of_single_samples():
+    logits = model(X)
+    print(logits.mean())
+    hits, single = 0, sys._getframe().f_lineno + 2
+    for x, y in zip(X, Y, strict=True):
+        logits = model(x[None])
+        hits += (logits.argmax() == y).sum().item()
+    return [found for line in range(single - 9, single) for found in divisions.collapsed(sys._getframe(), line)]
 
 
 def counted_by_a_name():
@@ -68,6 +83,10 @@ def test_one_number_for_all_samples_is_seen():
 def test_an_axis_and_single_rows_are_silent():
     assert not argmax_of_classes()
     assert not argmax_of_rows()
+
+
+def test_a_batch_on_another_line_is_not_the_output_that_is_compared():
+    assert not argmax_of_single_samples()
 
 
 def test_a_count_by_its_name_lies_where_it_is_taken():
