@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from doctor.evidence.column_facts import ColumnFacts
 from doctor.evidence.identifiers import Identifiers
 from doctor.evidence.reference_scores import ReferenceScores
 from doctor.evidence.table_profile import ColumnProfiles, TableProfile
+from doctor.evidence.table_sample import TableSample
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check, look
 
 from ._rows import listed
 from ._units import unit_of
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from doctor.lazy import numpy as np
 
 
 class TableTypeLimits(Limits):
@@ -99,11 +106,13 @@ def _series(profile: TableProfile) -> frozenset[str]:
 
 
 @look("DAT025")
-def identifying_columns(ids: Identifiers, scores: ReferenceScores | None) -> Iterator[Finding]:
+def identifying_columns(
+    ids: Identifiers, scores: ReferenceScores | None, sample: TableSample | None
+) -> Iterator[Finding]:
     """Columns that name their rows: harmless while left out, a fault where they foretell the target."""
     for column in ids.columns:
         alone = scores.alone(column.name) if scores else None
-        tells = alone is not None and alone >= 0.3
+        tells = alone is not None and alone >= 0.3 and not (sample is not None and _series_of(sample, column.name))
         yield Finding(
             severity=Severity.ERROR if tells else Severity.INFO,
             message=f"{column.name} names the rows ({column.distinct:,} values in {column.rows:,} rows)"
@@ -116,6 +125,19 @@ def identifying_columns(ids: Identifiers, scores: ReferenceScores | None) -> Ite
             remedy="leave it out of the features"
             + (", and shuffle: rows were numbered in the order of the target" * tells),
         )
+
+
+def _series_of(sample: TableSample, name: str) -> bool:
+    """Whether the rows are a series in the order of this column: a measured feature goes on from row to row."""
+    order = np.argsort(sample.base.values[name], kind="stable") if sample.kinds.get(name) == "number" else None
+    if order is None:
+        return False
+    for feature in sample.features:
+        values = sample.base.values[feature] if sample.kinds[feature] == "number" else np.zeros(0)
+        known = values[order][np.isfinite(values[order])] if len(values) else values
+        if len(np.unique(known)) > 20 and np.corrcoef(known[:-1], known[1:])[0, 1] >= 0.8:
+            return True
+    return False
 
 
 @check("DAT021", "mixed-types", Severity.ERROR, faq="training/data/incorrect")

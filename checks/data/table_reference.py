@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from doctor.evidence.identifiers import Identifiers
 from doctor.evidence.reference_scores import Pairing, ReferenceScores
 from doctor.evidence.row_matches import RowMatches
 from doctor.evidence.table_profile import TableProfile
@@ -27,7 +28,11 @@ class LabelNoiseLimits(Limits):
 
     steady: float = 0.012  # contradicted labels among the rows of which the model is surest
     by_overlap: float = 0.03  # probability of so steady a share where classes overlap
+    alike: float = 0.75  # contradictions among the surest two fifths over those among all: overlap leaves half
+    few: float = 0.12  # contradictions among all up to which that is asked: more may be the nature of the target
     most: float = 0.3
+    flag_values: int = 10
+    flag_tells: float = 0.85  # of the score of all columns
     min_rows: int = 12
     z: float = 3.0  # against an evaluation split whose labels hold
 
@@ -63,8 +68,11 @@ def target_leak(scores: ReferenceScores, profile: TableProfile, limits: TargetLe
 
 
 @look("DAT012")
-def wrong_pairs(scores: ReferenceScores, matches: RowMatches | None, limits: PairingLimits) -> Iterator[Finding]:
+def wrong_pairs(
+    scores: ReferenceScores, matches: RowMatches | None, ids: Identifiers | None, limits: PairingLimits
+) -> Iterator[Finding]:
     """Features tell nothing of the targets beside which they stand."""
+    keyed = ids is not None and len(ids.entities) >= 2  # a user and an item: ids tell a forest nothing, and need not
     held = [pairing.split for pairing in scores.pairings if pairing.score >= limits.holds]
     nowhere = all(p.permuted is not None and p.score <= _by_chance(p, 0.0) for p in scores.pairings)
     best = max((pairing.score for pairing in scores.pairings), default=0.0)
@@ -91,7 +99,7 @@ def wrong_pairs(scores: ReferenceScores, matches: RowMatches | None, limits: Pai
         elif pairing.score <= _by_chance(pairing, best if held else 0.0) and (held or nowhere):
             others = f", while in {' and '.join(held)} the pairs hold" if held else ""
             yield _pairs(
-                Severity.ERROR if held else Severity.WARNING, pairing,
+                Severity.ERROR if held else Severity.INFO if keyed else Severity.WARNING, pairing,
                 f"features of {pairing.split} tell nothing of its targets: the reference model's signal is {pairing.score:.2f} "
                 f"out of fold, and {pairing.permuted:.2f} with permuted targets{others}",
                 {"score": Measure(value=pairing.score, threshold=pairing.permuted)},
@@ -122,6 +130,12 @@ def _pairs(severity: Severity, pairing: Pairing, message: str, measured: dict[st
     )
 
 
+def _by_one_flag(scores: ReferenceScores, profile: TableProfile, limits: LabelNoiseLimits) -> bool:
+    """Whether one column of few values tells as much as all: that it is not always right is no fault of the labels."""
+    few = {c.name for c in profile.features if max((s.distinct for s in c.splits), default=0) <= limits.flag_values}
+    return any(name in few and score >= limits.flag_tells * scores.score for name, score in scores.scores)
+
+
 @look("DAT013")
 def noisy_labels(scores: ReferenceScores, profile: TableProfile, limits: LabelNoiseLimits) -> Iterator[Finding]:
     """Labels that the reference model contradicts where it is surest."""
@@ -130,6 +144,9 @@ def noisy_labels(scores: ReferenceScores, profile: TableProfile, limits: LabelNo
         return
     sure = doubts.steady * 0.4 * doubts.examined
     even = doubts.by_overlap < limits.by_overlap and limits.steady <= doubts.steady <= limits.most
+    overall = doubts.contradicted / max(doubts.examined, 1)
+    even = even or limits.steady <= limits.alike * overall <= min(doubts.steady, limits.alike * limits.few)
+    even = even and not _by_one_flag(scores, profile, limits)
     cleaner = doubts.elsewhere is not None and doubts.z >= limits.z
     cleaner = cleaner and doubts.steady >= max(limits.steady, 2 * (doubts.elsewhere or 0.0))
     if doubts.elsewhere is not None and doubts.elsewhere > 0.6 * doubts.steady:

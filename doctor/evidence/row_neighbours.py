@@ -24,7 +24,7 @@ BY = 4  # columns by which candidates are found: a copy agrees in one of them at
 NEAR = 0.05  # of a column's spread, within which values can be those of a copy
 APART = 0.1  # of a column's spread, from which values are simply others
 MEASURED = 3  # columns of many values that a row must have, for a neighbour to mean anything
-WORDS, LETTERS = 4, 25  # of a text, on average and at least: shorter ones are said by many
+LETTERS = 25  # of a text at least: shorter ones are said by many
 _UNLIKE = np.inf
 
 
@@ -78,7 +78,6 @@ def row_neighbours(source: DataSource, sample: TableSample, matches: RowMatches 
     if not sample.others:
         raise Unavailable("there is no second split")
     leaked = {leak.split: leak.rows for leak in matches.leaks} if matches else {}
-    texts = [name for name in sample.features if sample.kinds[name] == "text" and _prose(sample.base.values[name])]
     measured = [name for name in sample.features if _measured(sample, name)]
     found = []
     for split in sample.others:
@@ -86,7 +85,7 @@ def row_neighbours(source: DataSource, sample: TableSample, matches: RowMatches 
         other = np.flatnonzero(~np.isin(split.rows, list(equal))) if equal else np.arange(len(split.rows))
         if len(measured) >= MEASURED and len(other):
             found.append(_by_columns(source, sample, split, other, measured))
-        found += [_by_text(source, sample, split, other, name) for name in texts if len(other)]
+        found += [_by_text(source, sample, split, other, name) for name in sample.prose if len(other)]
     return RowNeighbours(tuple(found))
 
 
@@ -96,11 +95,6 @@ def _measured(sample: TableSample, name: str) -> bool:
     values = sample.base.values[name]
     known = values[np.isfinite(values)]
     return len(known) >= 50 and len(np.unique(known)) >= max(40, 0.1 * len(known))
-
-
-def _prose(values: Array) -> bool:
-    known = [value for value in values[:2000] if value is not None]
-    return len(known) >= 20 and float(np.mean([len(value.split()) for value in known])) >= WORDS
 
 
 def _by_columns(

@@ -29,6 +29,8 @@ ROWS = 20_000  # of a split; all of them in a smaller one
 COLUMNS = 20_000  # columns of which values are taken
 MODELLED = 400  # features that a reference model is given: of a wider table those that tell most of the target,
 FEW_TELLING = 20  # as many of them as tell something of it for certain, but these many
+TOPICS = 24  # numbers that stand for the words of a text
+WORDS = 4  # of a text on average, from which on they are sentences
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +112,33 @@ class TableSample(Evidence):
         return self._columns[split.name, name]
 
     def matrix(self, split: SplitSample, names: tuple[str, ...] | None = None) -> Array:
-        """The features as numbers, (rows, features)."""
+        """The features as numbers, (rows, columns): a column each, and what the words of a text say in `TOPICS` more."""
         names = names if names is not None else self.features
-        return (
-            np.column_stack([self.column(split, name) for name in names]) if names else np.empty((len(split.rows), 0))
-        )
+        columns = [self.column(split, name) for name in names]
+        columns += [self.topics[split.name, name] for name in names if (split.name, name) in self.topics]
+        return np.column_stack(columns) if columns else np.empty((len(split.rows), 0))
+
+    @cached_property
+    def prose(self) -> tuple[str, ...]:
+        """The text columns that hold sentences."""
+        return tuple(name for name in self.features if self.kinds[name] == "text" and _prose(self.base.values[name]))
+
+    @cached_property
+    def topics(self) -> dict[tuple[str, str], Array]:
+        """By split and text column the principal components of the hashed words, (rows, `TOPICS`); no target is used."""
+        found: dict[tuple[str, str], Array] = {}
+        for name in self.prose[:2]:
+            from doctor.samples.hashed_words import hashed_words
+
+            words = {
+                split.name: np.stack([hashed_words(value or "") for value in split.values[name]])
+                for split in self.splits
+            }
+            base = words[self.base.name][:: max(1, len(self.base.rows) // 3_000)]
+            _, axes = np.linalg.eigh(base.T @ base)
+            for split, own in words.items():
+                found[split, name] = own @ axes[:, -TOPICS:]
+        return found
 
     def labels(self, split: SplitSample) -> Array:
         """The target: the number of the class (-1 for none), or float64."""
@@ -195,6 +219,11 @@ def _telling(sample: TableSample, spent: Array, bins: int = 12) -> tuple[str, ..
     sure = int((statistic > chi2.isf(0.01 / len(between), (bins - 1) * max(freedom, 1))).sum())
     best = np.sort(np.argsort(-between, kind="stable")[: min(MODELLED, max(FEW_TELLING, sure))])
     return tuple(sample.features[place] for place in best)
+
+
+def _prose(values: Array) -> bool:
+    known = [value for value in values[:2000] if value is not None]
+    return len(known) >= 20 and float(np.mean([len(value.split()) for value in known])) >= WORDS
 
 
 def _kind(kind: str, distinct: int, rows: int) -> str:

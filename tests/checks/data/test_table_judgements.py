@@ -127,3 +127,51 @@ def test_classes_that_overlap_are_no_wrong_labels_of_samples():
     wrong = torch.randperm(1800, generator=generator)[:110]
     y[wrong] = (y[wrong] + 1) % 3
     assert [f.rule for f in loud(torch.utils.data.TensorDataset(x + y[:, None] * 0, y), None, "DAT013")] == ["DAT013"]
+
+
+def opinions(rows=1600, wrong=0, seed=0):
+    g = np.random.default_rng(seed)
+    good, bad = (
+        ("warm", "quick", "honest", "bright", "kind", "tasty"),
+        ("cold", "slow", "rude", "dark", "stale", "loud"),
+    )
+    things = ("soup", "room", "staff", "bread", "garden", "music", "coffee", "view", "table", "bill")
+    labels = g.integers(0, 2, rows)
+    texts = [
+        f"the {g.choice(things)} was {g.choice(good if label else bad)} and the {g.choice(things)} {g.choice(good if label else bad)}"
+        for label in labels
+    ]
+    labels[:wrong] = 1 - labels[:wrong]
+    return pd.DataFrame({"review": texts, "stars": g.integers(1, 6, rows), "liked": labels}).sample(
+        frac=1, random_state=1
+    )
+
+
+def test_labels_of_texts_are_judged_by_their_words():
+    rules = ("DAT012", "DAT013")
+    assert not loud(opinions(), "liked", *rules)
+    assert [f.rule for f in loud(opinions(wrong=110), "liked", *rules)] == ["DAT013"]
+    shuffled = opinions().assign(liked=lambda f: np.random.default_rng(0).permutation(f.liked))
+    assert [f.rule for f in loud({"train": shuffled, "test": opinions(400, seed=2)}, "liked", *rules)] == ["DAT012"]
+
+
+def test_ids_that_tell_nothing_of_a_rating_are_no_warning():
+    g = np.random.default_rng(0)
+    frame = pd.DataFrame({"user_id": g.integers(0, 300, 4000), "item_id": g.integers(0, 200, 4000)})
+    assert not loud(frame.assign(rating=g.integers(1, 6, 4000)), "rating", "DAT012")
+
+
+def test_the_step_of_a_series_is_no_leak_and_a_number_in_order_of_the_target_is_one():
+    g = np.random.default_rng(0)
+    level = np.cumsum(g.normal(0, 1, 2000))
+    series = pd.DataFrame({"step": np.arange(2000), "level": level, "high": (level > np.median(level)).astype(int)})
+    assert not loud(series, "high", "DAT025")
+    cases = screening().sort_values("ill", ignore_index=True).assign(case_id=lambda f: f.index)
+    assert [f.location.column for f in loud(cases.sample(frac=1, random_state=0), "ill", "DAT025")] == ["case_id"]
+
+
+def test_a_flag_that_is_right_nine_times_in_ten_makes_no_wrong_labels():
+    g = np.random.default_rng(0)
+    ill = g.integers(0, 2, 2000)
+    frame = pd.DataFrame(g.normal(0, 1, (2000, 3)), columns=list("abc"))
+    assert not loud(frame.assign(swab=np.where(g.random(2000) < 0.9, ill, 1 - ill), ill=ill), "ill", "DAT013")
