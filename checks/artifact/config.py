@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
@@ -41,12 +42,14 @@ def drift_from_the_configuration(contents: ArtifactContents) -> Iterator[Finding
 
 
 def _largest(tensors: Iterable[TensorEntry], config: dict[str, object]) -> list[TensorEntry]:
-    """The matrix with most rows of the stated width, where no matrix at all has a row for each token.
+    """The matrix with most rows of the stated width, where none that stands once has a row for each token.
 
-    Models of one's own call their tables otherwise; one that has no table keeps its vocabulary elsewhere.
+    Models of one's own call their tables otherwise; what stands in every block is no table.
     """
     vocabulary, width = config.get("vocab_size"), next((config[key] for key in _WIDTHS if key in config), None)
-    matrices = [tensor for tensor in tensors if len(tensor.shape) >= 2 and "float" in tensor.dtype]
+    floats = [tensor for tensor in tensors if len(tensor.shape) >= 2 and "float" in tensor.dtype]
+    kinds = Counter(re.sub(r"\d+", "#", tensor.name) for tensor in floats)
+    matrices = [tensor for tensor in floats if kinds[re.sub(r"\d+", "#", tensor.name)] == 1]
     if not isinstance(vocabulary, int) or any(max(tensor.shape) >= vocabulary for tensor in matrices):
         return []
     tables = [tensor for tensor in matrices if len(tensor.shape) == 2 and tensor.shape[1] == width]

@@ -1,214 +1,21 @@
-"""The artifact's keys against those of the reference model, and what its keys tell by themselves."""
+"""Keys that the artifact lacks, and keys of a wrapped, adapted or untied model."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
 from doctor.evidence.artifact_source import ArtifactSource
-from doctor.evidence.reference_model import Comparison, ReferenceModel, adapted, quantises
+from doctor.evidence.reference_model import ReferenceModel, adapted
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
-from doctor.registry import Limits, check, look
+from doctor.registry import check, look
 
-# Formats whose names are those of the state dict; an ONNX graph renames, folds and transposes.
-_NAMED = ("safetensors", "sharded", "torch-zip", "torch-legacy", "torch-tar", "torchscript", "pt2", "huggingface")
-_ADAPTER = re.compile(r"(^|\.)(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|hada_w\d|lokr_w\d|ia3_l)(\.|$)")
-# Files that were not read to their end: what they lack is a symptom.
-_UNREAD = ("truncated-file", "corrupt-file", "malformed-header", "path-traversal")
+from ._names import ADAPTER, UNREAD, comparable, listed, named
+
 _STATISTICS = ("running_mean", "running_var")
-_TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float8_e4m3fn": 0.1, "float8_e5m2": 0.2}  # relative rms of rounding
-
-
-def _names(contents: ArtifactContents) -> dict[str, TensorEntry]:
-    graphs = contents.facts.get("onnx", {}).keys() | set(contents.facts.get("external", ()))
-    return {
-        tensor.name: tensor
-        for tensor in contents.weights
-        if not tensor.name.startswith("constants.") and tensor.file not in graphs
-    }
-
-
-def _comparable(source: ArtifactSource, names: dict[str, TensorEntry]) -> bool:
-    return source.format in _NAMED and bool(names)
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-class DriftLimits(Limits):
-    """Thresholds of MOD001."""
-
-    coarse: float = 0.1  # relative rms of a quantised tensor; four bits with one scale a channel have about 0.1
-    smallest: int = 16  # values of a tensor whose numbers are compared
-
-
-@check(
-    "MOD001",
-    "architecture-drift",
-    Severity.ERROR,
-    faq=("deployment/architecture/incorrect", "deployment/architecture/duplicated"),
-    faults=("stale-artifact", "shape-mismatch"),
-)
-def architecture_drift(
-    source: ArtifactSource,
-    contents: ArtifactContents,
-    reference: ReferenceModel,
-    weights: WeightStats | None,
-    limits: DriftLimits,
-) -> Iterator[Finding]:
-    """The artifact belongs to another version of the model than the training code builds.
-
-    ## What it measures
-    Against the state dict of the reference: tensors of other shapes, tensors that the reference has not, and, where some
-    tensors agree with the reference's own trained values up to rounding, the tensors that do not. Names are compared
-    after a common prefix is taken off. Entries that only older versions wrote (`num_batches_tracked`, buffers that are
-    no longer saved) are left out, and ONNX graphs, whose exporters rename.
-    ## Why it hurts
-    Loading stops in production, or goes on without the layers that do not fit.
-    ## Example
-    ```python
-    class Net(nn.Module):  # hidden was 128 when model.safetensors was written
-        def __init__(self, hidden=256): ...
-    ```
-    ## Use instead
-    ```python
-    class Net(nn.Module):
-        def __init__(self, hidden=config["hidden"]): ...  # the configuration is saved beside the weights
-    ```
-    ## When it is right
-    When the reference is the newer version on purpose: give the factory that belongs to the artifact.
-    ## References
-    torch.nn.Module.load_state_dict, `strict`.
-    """
-    names = _names(contents)
-    if not _comparable(source, names):
-        return
-    aligned = reference.aligned(names)
-    other_shapes = [
-        name
-        for name, own in aligned.items()
-        if name in reference.state and names[own].shape != reference.state[name].shape and not _packed(names[own])
-    ]
-    for name in other_shapes[:10]:
-        entry = names[aligned[name]]
-        yield Finding(
-            message=f"its shape is {_shape(entry.shape)}, the reference's {_shape(reference.state[name].shape)}"
-            + (f" ({len(other_shapes)} tensors differ in shape)" if len(other_shapes) > 1 else ""),
-            location=Location(path=entry.file, tensor=entry.name),
-            measured={"shapes": Measure(value=len(other_shapes), threshold=0)},
-            remedy="export again from the current code, or build the reference with the artifact's settings",
-            faults=("shape-mismatch", "stale-artifact"),
-        )
-    unexpected = [
-        name
-        for name in reference.unexpected(names)
-        if not (_ADAPTER.search(name) or _older(name, reference) or quantises(aligned[name], names))
-    ]
-    if unexpected and len(unexpected) < len(names):
-        yield Finding(
-            message=f"{len(unexpected)} of {len(names)} tensors are not in the reference model: {_listed(unexpected)}",
-            location=Location(path=source.files[0].path, tensor=aligned[unexpected[0]]),
-            measured={"unexpected": Measure(value=len(unexpected), threshold=0)},
-            remedy="export again from the current code",
-            faults=("stale-artifact",),
-        )
-    elif unexpected:
-        yield Finding(
-            message=f"none of its {len(names)} tensors is in the reference model {reference.kind} "
-            f"({_listed(unexpected, 3)} against {_listed(list(reference.state), 3)})",
-            location=Location(path=source.files[0].path, tensor=aligned[unexpected[0]]),
-            measured={"unexpected": Measure(value=len(unexpected), threshold=0)},
-            remedy="give the factory of the model that was exported",
-            faults=("stale-artifact",),
-        )
-    known = {problem.place for problem in contents.problems} | _untrained(weights)
-    yield from _other_values(names, aligned, reference, limits, known)
-
-
-def _untrained(weights: WeightStats | None) -> set[str | None]:
-    """Layers at their initial values, weight and bias: another rule's."""
-    found: set[str | None] = set()
-    for tensor in weights.weights if weights is not None else ():
-        bound = weights.initial_bound(tensor) if weights is not None else None
-        if bound is not None and tensor.count >= 16 and tensor.uniform_within(bound):
-            found |= {tensor.name, tensor.name.replace("weight", "bias")}
-    return found
-
-
-def _other_values(
-    names: dict[str, TensorEntry],
-    aligned: dict[str, str],
-    reference: ReferenceModel,
-    limits: DriftLimits,
-    told_elsewhere: set[str | None],
-) -> Iterator[Finding]:
-    """Tensors that differ from the reference's trained values though others agree with theirs."""
-    same, different, coarse = [], [], []
-    for name, comparison in reference.compared.items():
-        entry = names.get(aligned.get(name, ""))  # a tensor of a graph beside the state dict is none of its
-        if entry is None or entry.numel < limits.smallest or entry.name in told_elsewhere:
-            continue
-        if comparison.relative <= _TOLERANCE.get(entry.dtype, 1e-3):
-            same.append(name)
-        elif (
-            "int8" in entry.dtype
-            or "float8" in entry.dtype
-            or (comparison.relative < 0.7 and _on_levels(comparison, entry))
-        ):
-            coarse.append(name)
-        else:
-            different.append(name)
-    agreed = len(same) + len(coarse)
-    bad = [name for name in coarse if reference.compared[name].relative > limits.coarse]
-    if bad:
-        worst = max(bad, key=lambda name: reference.compared[name].relative)
-        found = reference.compared[worst]
-        yield Finding(
-            message=f"as quantised, with {found.levels} levels, its values differ from the reference's by "
-            f"{found.relative:.0%} (root mean square); so do {len(bad)} of {len(coarse)} quantised tensors",
-            location=Location(path=names[aligned[worst]].file, tensor=aligned[worst]),
-            measured={"relative_rms": Measure(value=found.relative, threshold=limits.coarse)},
-            remedy="quantise with a scale for each channel, or keep this layer in 16 bits",
-            faults=("quantization-error",),
-        )
-    if different and agreed >= max(2, len(different) / 4):
-        worst = max(different, key=lambda name: reference.compared[name].relative)
-        found = reference.compared[worst]
-        yield Finding(
-            message=f"{len(different)} of {agreed + len(different)} tensors differ from the reference's trained values "
-            f"while the others agree: {_listed(different)}, by {found.relative:.2g} of its size",
-            location=Location(path=names[aligned[worst]].file, tensor=aligned[worst]),
-            measured={"relative_rms": Measure(value=found.relative, threshold=1e-3)},
-            remedy="export all tensors from one checkpoint",
-            faults=("stale-artifact",),
-            follows_from=("untied-weights", "duplicate-tensors", "untrained-layer", "dtype-overflow", "nan-weights"),
-        )
-
-
-def _on_levels(comparison: Comparison, entry: TensorEntry) -> bool:
-    """Whether many values share few levels, as after quantisation; what was trained seldom has a number twice."""
-    sampled = min(entry.numel, 4096)
-    return comparison.levels <= 256 and sampled >= 64 and comparison.levels <= 0.8 * sampled
-
-
-def _packed(entry: TensorEntry) -> bool:
-    return entry.dtype in ("uint8", "int8", "int32", "uint4", "int4") and len(entry.shape) >= 2
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _older(name: str, reference: ReferenceModel) -> bool:
-    last = name.rpartition(".")[2]
-    if last in ("num_batches_tracked", "n_averaged", "inv_freq", "position_ids", "masked_bias", "_metadata"):
-        return True
-    return any(name.endswith(f".{known}") or name == known for known in reference.transient)
 
 
 @check(
@@ -240,20 +47,20 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
     ## References
     torch.nn.Module.load_state_dict, `strict`.
     """
-    names = _names(contents)
-    if not _comparable(source, names):
+    names = named(contents)
+    if not comparable(source, names):
         return
     missing = [name for name in reference.missing(names) if reference.state[name].parameter]
-    adapters = sum(bool(_ADAPTER.search(name)) for name in names)
+    adapters = sum(bool(ADAPTER.search(name)) for name in names)
     if not missing or len(missing) == len(reference.state) or adapters * 2 > len(names):
         return
     modules = sorted({name.partition(".")[0] for name in missing})
     yield Finding(
-        message=f"{len(missing)} of {len(reference.state)} tensors of the reference are missing: {_listed(missing)}",
+        message=f"{len(missing)} of {len(reference.state)} tensors of the reference are missing: {listed(missing)}",
         location=Location(path=source.files[0].path, module=modules[0], tensor=missing[0]),
         measured={"missing": Measure(value=len(missing), threshold=0, unit=f"of {len(reference.state)}")},
         remedy="export the whole state dict, and load with strict=True",
-        follows_from=_UNREAD,
+        follows_from=UNREAD,
     )
 
 
@@ -262,8 +69,8 @@ def missing_reference_buffers(
     source: ArtifactSource, contents: ArtifactContents, reference: ReferenceModel
 ) -> Iterator[Finding]:
     """Buffers of the reference's state dict that the artifact lacks."""
-    names = _names(contents)
-    if not _comparable(source, names):
+    names = named(contents)
+    if not comparable(source, names):
         return
     missing = [name for name in reference.missing(names) if not reference.state[name].parameter]
     if len(reference.missing(names)) == len(reference.state):
@@ -275,11 +82,11 @@ def missing_reference_buffers(
         statistics = sum(name.endswith(_STATISTICS) for name in missing)
         words = f", {statistics} of them running statistics" if statistics else ""
         yield Finding(
-            message=f"{len(missing)} buffers of the reference are missing{words}: {_listed(missing)}",
+            message=f"{len(missing)} buffers of the reference are missing{words}: {listed(missing)}",
             location=Location(path=source.files[0].path, tensor=missing[0]),
             measured={"missing": Measure(value=len(missing), threshold=0)},
             remedy="save model.state_dict(), which holds the buffers, not model.named_parameters()",
-            follows_from=(*_UNREAD, "missing-preprocessing"),
+            follows_from=(*UNREAD, "missing-preprocessing"),
         )
     elif counters and not gone:
         yield Finding(
@@ -349,11 +156,11 @@ def key_prefix(
     ## References
     torch.nn.parallel.DistributedDataParallel; torch.compile; PEFT, `merge_and_unload`.
     """
-    names = _names(contents)
-    if not _comparable(source, names):
+    names = named(contents)
+    if not comparable(source, names):
         return
     where = Location(path=source.files[0].path, tensor=next(iter(names)))
-    adapters = [name for name in names if _ADAPTER.search(name)]
+    adapters = [name for name in names if ADAPTER.search(name)]
     if adapters:
         yield from _adapters(source, contents, names, adapters, reference)
     prefix = reference.prefix if reference is not None else _wrapper(names)
@@ -362,7 +169,7 @@ def key_prefix(
         touched = len(reference.state) if reference is not None else len(names)
         yield Finding(
             message=f'the keys {"lack" if lacks else "have"} "{prefix.lstrip("-")}" in front: none of the {touched} keys '
-            f"fits ({_listed(list(names), 2)})",
+            f"fits ({listed(list(names), 2)})",
             # A program carries its own code: its keys are seldom loaded, and an exporter wraps for other outputs.
             severity=Severity.INFO if source.format in ("torchscript", "pt2") else None,
             location=where,
@@ -392,14 +199,14 @@ def _adapters(
     adapters: list[str],
     reference: ReferenceModel | None,
 ) -> Iterator[Finding]:
-    expected = reference is not None and any(_ADAPTER.search(name) for name in reference.state)
+    expected = reference is not None and any(ADAPTER.search(name) for name in reference.state)
     base = [name for name in names if name not in adapters]
     alone = len(base) <= len(adapters) and bool(contents.facts.get("adapter_config")) and reference is None
     if expected:
         return
     words = f"beside {len(base)} of the base model" if base else "and nothing of the base model"
     yield Finding(
-        message=f"{len(adapters)} tensors of an adapter are stored {words}: {_listed(adapters, 3)}",
+        message=f"{len(adapters)} tensors of an adapter are stored {words}: {listed(adapters, 3)}",
         severity=Severity.INFO if alone else None,
         location=Location(path=names[adapters[0]].file, tensor=adapters[0]),
         measured={"adapters": Measure(value=len(adapters), threshold=0)},

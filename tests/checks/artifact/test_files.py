@@ -317,6 +317,7 @@ class TestConfiguration:
 
     def test_a_table_under_a_name_of_ones_own_must_have_a_row_for_each_token(self, tmp_path, judge):
         state = {"notes.table": torch.randn(50, 16), "out.weight": torch.randn(16, 16)}
+        state |= {f"blocks.{i}.up.weight": torch.randn(64, 16) for i in range(2)}
         save_file(state, tmp_path / "model.safetensors")
         for vocabulary, found in ((50, set()), (45, set()), (60, {"shape-mismatch", "stale-artifact"})):
             (tmp_path / "config.json").write_text(json.dumps({"vocab_size": vocabulary, "hidden_size": 16}))
