@@ -28,6 +28,11 @@ _FAR = 1.0  # spans of the middle 99 % beyond which a value is drawn in the oute
 
 def histogram(title: str, values: Mapping[str, Array], unit: str = "", note: str = "") -> Histogram | None:
     """The finite values of each split, in common bins; None where there are none, or only one value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _histogram(title, values, unit, note)
+
+
+def _histogram(title: str, values: Mapping[str, Array], unit: str, note: str) -> Histogram | None:
     finite = {name: one[np.isfinite(one)] for name, one in values.items()}
     finite = {name: one for name, one in finite.items() if len(one)}
     if not finite:
