@@ -167,7 +167,7 @@ def _of_function(scheduler: Any) -> dict[str, Any]:
 
 def _rising(factor: Callable[[int], float]) -> int:
     """How many calls the factor of a LambdaLR rises. Asked after the program has ended: its function may count calls."""
-    asked = [*range(64), *range(64, 1024, 8), *range(1024, 16_384, 128)]
+    asked: list[int] = [*range(64), *range(64, 1024, 8), *range(1024, 16_384, 128)]
     try:
         factors = [float(factor(number)) for number in asked]
     except Exception:  # a user's function may raise anything beyond the training that it was written for
