@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from doctor.errors import DoctorError, OutOfMemory
 from doctor.tables.dialect import DuckDialect
 from doctor.tables.tables import Row
+
+T = TypeVar("T")
 
 
 class DuckEngine:
@@ -63,7 +65,7 @@ class DuckEngine:
         """Rows have their numbers: from here on no order of theirs need be kept, which takes memory."""
         self.connection.execute("SET preserve_insertion_order = false")
 
-    def _within_memory(self, answer: Callable[[], Any]) -> Any:
+    def _within_memory(self, answer: Callable[[], T]) -> T:
         """The answer; on one thread where the memory is too little for several. Raises OutOfMemory where it is for one."""
         import duckdb
 
