@@ -8,8 +8,9 @@ from statistics import median
 
 from doctor.evidence.data_lines import DataLines
 from doctor.evidence.input_moments import InputMoments, InputStatistics, Moments
+from doctor.evidence.token_log import TokenLog
 from doctor.findings import Finding, Measure, Severity
-from doctor.registry import Limits, check
+from doctor.registry import Limits, check, look
 from doctor.trials.treatments import StandardiseInputs
 
 from ._places import location
@@ -33,6 +34,15 @@ class MismatchLimits(Limits):
     wide: float = 4.0
 
 
+class TokenMismatchLimits(Limits):
+    """Thresholds of DAT016 on tokens."""
+
+    share: float = 0.15  # of the evaluated tokens; words that a small corpus has not seen are some 5 %
+    known: float = 0.25  # share in training, over that in evaluation
+    used: int = 50  # different ids
+    sequences: int = 32  # in training and in evaluation
+
+
 @check(
     "DAT016", "preprocessing-mismatch", Severity.WARNING, faq="training/data/incorrect",
     faults=("preprocessing-mismatch", "wrong-normalization-stats"),
@@ -45,7 +55,8 @@ def preprocessing_mismatch(
     ## What it measures
     Mean and deviation of every channel (feature) of the inputs in training and in evaluation: most deviations differ by
     `factor`, or most means by `shift` deviations (by `raw_shift`, where one is off by `raw_farthest`); or both parts have mean 0 and deviation 1 to within `exact` in every
-    feature, which happens only when each was standardised by itself.
+    feature, which happens only when each was standardised by itself. Of token ids: one id makes a large share of the
+    evaluated tokens and hardly any in training.
     ## Why it hurts
     The model is asked about inputs of a kind that it has never seen.
     ## Example
@@ -86,6 +97,37 @@ def preprocessing_mismatch(
                 demonstrated="sample statistics of exactly 0 and 1",
             )
             return
+
+
+@look("DAT016")
+def tokens_mismatch(tokens: TokenLog, lines: DataLines | None, limits: TokenMismatchLimits) -> Iterator[Finding]:
+    """Evaluated texts of which many tokens are one id that training hardly knows: the id for what is not in the vocabulary.
+
+    Ids that follow themselves are no such: a model that writes its own text repeats itself.
+    """
+    for record in tokens.embeddings:
+        found = record.strange
+        if found is None or record.used < limits.used or min(found.before, found.after) < limits.sequences:
+            continue
+        if found.evaluation < limits.share or found.training > limits.known * found.evaluation:
+            continue
+        if found.runs > found.evaluation + 0.25 * (
+            1 - found.evaluation
+        ):  # by chance it follows itself at its own share
+            continue
+        yield Finding(
+            message=f"{found.evaluation:.0%} of the evaluated tokens are id {found.number}, which makes {found.training:.1%} "
+            "of the tokens in training: the texts are cut into tokens in another way, and are unknown to the vocabulary",
+            location=location(lines.evaluation_inputs() if lines else None, record.source),
+            measured={
+                "share_in_evaluation": Measure(value=found.evaluation, threshold=limits.share),
+                "share_in_training": Measure(value=found.training, threshold=limits.known * found.evaluation),
+            },
+            remedy="prepare evaluation texts with the tokenizer and the cleaning of training",
+            demonstrated=f"id {found.number}: {found.training:.1%} in training, {found.evaluation:.0%} in evaluation",
+            faults=("preprocessing-mismatch", "token-out-of-vocab"),
+        )
+        return
 
 
 @check(

@@ -10,6 +10,20 @@ from doctor.probes import probe
 
 
 @dataclass(frozen=True)
+class StrangeToken:
+    """The id that evaluated sequences have most above those of training: `training` and `evaluation` are its shares of the
+    tokens that are no padding, `runs` how often it follows itself. `before` and `after` count the sequences.
+    """
+
+    number: int
+    training: float
+    evaluation: float
+    runs: float
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class TokenRecord:
     """The ids of one embedding of `rows` rows.
 
@@ -39,6 +53,7 @@ class TokenRecord:
     starts: tuple[tuple[int, int], ...] = ()
     created: Source | None = None
     source: Source | None = None
+    strange: StrangeToken | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,7 @@ def token_log(recording: Recording) -> TokenLog:
                 fill=_counted(event["fill"]),
                 left=_counted(event["left"]),
                 starts=_counted(event["starts"]),
+                strange=_strange(event.get("strange")),
                 **{name: event[name] for name in plain},
             )
             for event in recording.some("tokens", "no embedding was looked up")
@@ -73,3 +89,10 @@ def token_log(recording: Recording) -> TokenLog:
 
 def _counted(pairs: list[list[int]]) -> tuple[tuple[int, int], ...]:
     return tuple((int(number), int(count)) for number, count in pairs)
+
+
+def _strange(known: list[float] | None) -> StrangeToken | None:
+    if not known:
+        return None
+    number, training, evaluation, runs, before, after = known
+    return StrangeToken(int(number), training, evaluation, runs, int(before), int(after))

@@ -12,6 +12,41 @@ from doctor.observe.watch import Watch
 _MOST_BATCHES = 60
 
 
+class _Texts:
+    """Ids of sequences, and how often two of a kind stand next to each other."""
+
+    def __init__(self, rows: int) -> None:
+        self.batches = self.sequences = 0
+        self.counts = torch.zeros(min(rows, 200_000), dtype=torch.int64)
+        self.pairs = torch.zeros_like(self.counts)
+
+    def add(self, ids: torch.Tensor) -> None:
+        """Count `(sequences, length)` ids."""
+        self.batches += 1
+        self.sequences += len(ids)
+        doubled = ids[:, 1:][ids[:, 1:] == ids[:, :-1]]
+        for counts, found in ((self.counts, ids.reshape(-1)), (self.pairs, doubled)):
+            counts += torch.bincount(found[found < len(counts)], minlength=len(counts))
+
+    def shares(self, left_out: set[int | None]) -> torch.Tensor:
+        """Of each id among the tokens that are none of these."""
+        counts = self.counts.double()
+        for number in left_out:
+            if number is not None and 0 <= number < len(counts):
+                counts[number] = 0.0
+        return counts / counts.sum().clamp(min=1.0)
+
+
+def _strange(training: _Texts, evaluation: _Texts, left_out: set[int | None]) -> list[float]:
+    """The id that evaluation has most above training: its number, its shares in training and in evaluation, the share of
+    its places in evaluation that are followed by itself, and the sequences of both.
+    """
+    before, after = training.shares(left_out), evaluation.shares(left_out)
+    number = int((after - before).argmax())
+    runs = float(evaluation.pairs[number]) / max(1, int(evaluation.counts[number]))
+    return [number, float(before[number]), float(after[number]), runs, training.sequences, evaluation.sequences]
+
+
 class VocabularyWatch(Watch):
     """Range and frequencies of the ids of every embedding, and what fills the ends of the sequences."""
 
@@ -41,11 +76,16 @@ class VocabularyWatch(Watch):
                 "line": recorder.frames.line(), "low": None, "high": None, "sequences": 0, "length": 0,
                 "counts": torch.zeros(min(weight.shape[0], 200_000), dtype=torch.int64), "fill": {}, "filled": 0,
                 "interior": 0, "interior_of": 0, "doubled": 0, "starts": {}, "full": 0, "left": {},
+                "training": _Texts(weight.shape[0]), "evaluation": _Texts(weight.shape[0]),
             }  # fmt: skip
         record["batches"] += 1
         low, high = int(ids.min()), int(ids.max())
         record["low"] = low if record["low"] is None else min(low, record["low"])
         record["high"] = high if record["high"] is None else max(high, record["high"])
+        if ids.dim() == 2 and min(ids.shape) >= 4 and recorder.stack and low >= 0:
+            part = record["training" if recorder.stack[0].training else "evaluation"]
+            if part.batches < _MOST_BATCHES:
+                part.add(ids.detach().cpu().long())
         if record["batches"] > _MOST_BATCHES or low < 0 or high >= weight.shape[0]:
             return
         flat = ids.detach().reshape(-1).cpu().long()
@@ -86,6 +126,9 @@ class VocabularyWatch(Watch):
                 [int(i), int(n) / total] for n, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
             ]
             record["used"] = int((counts > 0).sum())
+            record["strange"] = _strange(
+                record.pop("training"), record.pop("evaluation"), {*record["fill"], record["padding_idx"]}
+            )
             record["tokens"] = total
             for name in ("fill", "starts", "left"):
                 record[name] = sorted(record[name].items(), key=lambda item: -item[1])[:5]
