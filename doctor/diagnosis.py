@@ -19,6 +19,7 @@ from doctor.progress import Progress, SilentProgress
 from doctor.ranking import ranked
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.program import Program, Run, script_program
+from doctor.symptoms import grouped
 from doctor.trials.differential import Differential
 from doctor.trials.patched import Patches
 from doctor.trials.trial import Trials
@@ -91,6 +92,7 @@ def _examine(
     started = time.monotonic()
     rules = _rules(settings)
     findings, skipped = check(recording, rules, settings)
+    findings = list(grouped(findings, repeats=False))
     trials, differential, order = 0, None, ranked(findings)
     evidence = probes.gather([recording], [TrainingTrace, ReferenceRun])
     if settings.confirm and program is not None and (findings or _stands_still(evidence)):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from doctor.findings import Finding, Severity
 
 
-def grouped(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def grouped(findings: Sequence[Finding], *, repeats: bool = True) -> tuple[Finding, ...]:
     """The findings in the same order, `caused_by` filled in; those of level info stand for themselves.
 
-    A finding follows from another rule's whose first fault is among its `follows_from`, else from the first of its own
-    rule.
+    A finding follows from another rule's whose first fault is among its `follows_from`, else (with `repeats`) from the
+    first of its own rule.
     """
     cause: dict[int, int] = {}
     loud = [i for i, finding in enumerate(findings) if finding.level is not Severity.INFO]
@@ -22,7 +22,7 @@ def grouped(findings: Sequence[Finding]) -> tuple[Finding, ...]:
         found = next((j for j in fits if _root(j, cause) != i), None)
         if found is not None:
             cause[i] = found
-    for i in loud:
+    for i in loud if repeats else ():
         first = next(j for j in loud if findings[j].rule == findings[i].rule)
         if i not in cause and _root(first, cause) != i:
             cause[i] = first

@@ -294,4 +294,5 @@ def _finding(run: ProgramRun, crash: Crash, words: str, cure: str) -> Finding:
         remedy=cure,
         related=outer,
         demonstrated=f"the program crashes with {crash.type}",
+        follows_from=("missing-values",) if re.search(r"\bNaN\b|\binfinity\b", crash.message) else (),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.base import Source
+from doctor.evidence.batch_log import BatchLog
 from doctor.evidence.data_lines import DataLines
 from doctor.evidence.input_moments import InputStatistics
 from doctor.evidence.pair_facts import PairFacts
@@ -111,8 +113,14 @@ def label_noise(pairs: PairFacts, lines: DataLines | None, limits: PairLimits) -
         )
 
 
+def _loader(batches: BatchLog | None) -> Source | None:
+    return next((loader.source for loader in (batches.loaders if batches else ()) if loader.used_in_training), None)
+
+
 @check("DAT011", "target-leakage", Severity.WARNING, faq="training/data/incorrect")
-def target_leakage(pairs: PairFacts, lines: DataLines | None, limits: PairLimits) -> Iterator[Finding]:
+def target_leakage(
+    pairs: PairFacts, lines: DataLines | None, batches: BatchLog | None, limits: PairLimits
+) -> Iterator[Finding]:
     """A feature gives the target away.
 
     ## What it measures
@@ -136,7 +144,7 @@ def target_leakage(pairs: PairFacts, lines: DataLines | None, limits: PairLimits
         yield Finding(
             message=f"column {pairs.telling[0]} of {pairs.columns} tells the target by itself: "
             + ("one value for each class" if pairs.classes else "a correlation of 0.999 or more"),
-            location=location(lines.inputs() if lines else None, column=str(pairs.telling[0])),
+            location=location(lines.inputs() if lines else None, _loader(batches), column=str(pairs.telling[0])),
             measured={"telling_columns": Measure(value=len(pairs.telling), threshold=0)},
             remedy="leave the column out, unless it is known before the target is",
             demonstrated=f"so it is for all {pairs.samples} samples seen",
@@ -144,7 +152,9 @@ def target_leakage(pairs: PairFacts, lines: DataLines | None, limits: PairLimits
 
 
 @check("DAT025", "id-column-feature", Severity.WARNING, faq="training/data/incorrect")
-def id_column_feature(pairs: PairFacts, lines: DataLines | None, limits: PairLimits) -> Iterator[Finding]:
+def id_column_feature(
+    pairs: PairFacts, lines: DataLines | None, batches: BatchLog | None, limits: PairLimits
+) -> Iterator[Finding]:
     """A column that only counts the samples is used as a feature.
 
     ## What it measures
@@ -168,7 +178,7 @@ def id_column_feature(pairs: PairFacts, lines: DataLines | None, limits: PairLim
         yield Finding(
             message=f"column {pairs.counting[0]} of {pairs.columns} has another value for each of {pairs.samples} samples, all "
             "multiples of one step: a number of the row",
-            location=location(lines.inputs() if lines else None, column=str(pairs.counting[0])),
+            location=location(lines.inputs() if lines else None, _loader(batches), column=str(pairs.counting[0])),
             measured={"counting_columns": Measure(value=len(pairs.counting), threshold=0)},
             remedy="leave identifiers and row numbers out of the features",
             demonstrated="all values differ, on a regular grid",

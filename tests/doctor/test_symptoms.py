@@ -44,3 +44,10 @@ def test_every_finding_is_still_told():
     assert [one.rule for one in order] == ["WGT001", "IOC001", "WGT001"]
     assert [one.caused_by for one in order] == [None, 0, 0]
     assert "follows_from" not in order[1].model_dump()
+
+
+def test_of_a_program_only_what_a_rule_names_as_its_cause_is_a_symptom():
+    missing = finding("DAT001", "missing-values")
+    crash = finding("ARC002", "program-crash", follows=("missing-values",))
+    again = finding("DAT001", "missing-values")
+    assert [f.caused_by for f in grouped([crash, missing, again], repeats=False)] == [1, None, None]

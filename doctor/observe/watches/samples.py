@@ -15,6 +15,7 @@ from doctor.observe.watch import Watch
 _MOST_SAMPLES = 1200
 _MOST_SECONDS = 1.5
 _MOST_ELEMENTS = 4_000_000
+_MOST_CATEGORIES = 40  # columns of codes beside a table's numbers; longer are sequences of tokens
 _LOSSES = ("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
            "binary_cross_entropy_with_logits")  # fmt: skip
 
@@ -37,7 +38,7 @@ class SampleWatch(Watch):
         found = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
         # Of two inputs alike (pairs to be compared) the first does not tell the target.
         alone = not any(v.is_floating_point() and v.shape == found[0].shape for v in found[1:])
-        self._input = found[0] if found and module.training and alone else None
+        self._input = _joined(found) if found and module.training and alone else None
 
     def _loss(self, original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
@@ -78,6 +79,17 @@ class SampleWatch(Watch):
         found = reference.assess(inputs, targets, min(_MOST_SECONDS, seconds))
         if found is not None:
             self.recorder.stream.emit("reference", **found)
+
+
+def _joined(inputs: list[torch.Tensor]) -> torch.Tensor:
+    """The first input; of a table that comes as categories and numbers, the numbers with the categories behind them."""
+    first = inputs[0]
+    if len(inputs) != 2 or any(value.dim() != 2 or len(value) != len(first) for value in inputs):
+        return first
+    codes, numbers = sorted(inputs, key=torch.is_floating_point)
+    if codes.is_floating_point() or not numbers.is_floating_point() or codes.shape[1] > _MOST_CATEGORIES:
+        return first
+    return torch.cat([numbers.detach(), codes.detach().to(numbers)], 1)
 
 
 def _in_order(targets: torch.Tensor) -> bool:

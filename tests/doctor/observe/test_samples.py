@@ -1,0 +1,21 @@
+"""What of a model's inputs is kept as its features."""
+
+import torch
+
+from doctor.observe.watches.samples import _joined
+
+
+def test_the_numbers_of_a_table_come_first_and_its_categories_behind_them():
+    codes, numbers = torch.randint(0, 5, (8, 3)), torch.randn(8, 4)
+    for inputs in ([codes, numbers], [numbers, codes]):
+        joined = _joined(inputs)
+        assert torch.equal(joined[:, :4], numbers)
+        assert torch.equal(joined[:, 4:], codes.float())
+
+
+def test_token_ids_beside_a_mask_images_and_a_pair_of_tables_stay_the_first_input():
+    ids, mask = torch.randint(0, 99, (8, 128)), torch.ones(8, 128)
+    image, table = torch.randn(8, 3, 6, 6), torch.randn(8, 4)
+    assert _joined([ids, mask]) is ids
+    assert _joined([image, table]) is image
+    assert _joined([table, torch.randn(8, 5)]) is table
