@@ -24,7 +24,8 @@ class WrongLossLimits(Limits):
     nominal_accuracy: float = 0.6
     nominal_gain: float = 0.25
     row_share: float = 0.9
-    multi_hot_share: float = 0.2
+    multi_hot_share: float = 0.2  # of the rows have several labels, or none
+    multi_hot_least: float = 0.02  # of the rows have several
     positive_share: float = 0.1  # of the elements given as log-probabilities, which are never positive
 
 
@@ -133,15 +134,18 @@ def _several_labels(place: LossPlace, limits: WrongLossLimits) -> Finding | None
     if place.function != "cross_entropy" or not place.target_rows or place.ctc is not None:
         return None
     share = place.multi_hot_rows / place.target_rows
-    if share < limits.multi_hot_share or not place.whole_targets:
+    # rows of zeros alone are padding; beside rows of several ones they are samples without any label
+    odd = 1 - place.one_hot_rows / place.target_rows if share >= limits.multi_hot_least else 0.0
+    if max(share, odd) < limits.multi_hot_share or not place.whole_targets:
         return None
     return _finding(
         place,
-        f"cross_entropy (softmax over {place.input_shape[1]} classes) with several labels in {share:.0%} of the rows: "
+        f"cross_entropy (softmax over {place.input_shape[1]} classes) with several labels in {share:.0%} of the rows, "
+        f"none or several in {max(share, odd):.0%}: "
         "the classes of a sample compete with each other",
         "use binary_cross_entropy_with_logits, one yes or no a class",
         f"{place.multi_hot_rows} of {place.target_rows} target rows hold several ones",
-        rows_with_several_labels=Measure(value=share, threshold=limits.multi_hot_share),
+        rows_without_one_label=Measure(value=max(share, odd), threshold=limits.multi_hot_share),
     )
 
 

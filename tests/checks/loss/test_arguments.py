@@ -58,6 +58,12 @@ class TestWrongLoss:
         one = {"target_rows": 64, "multi_hot_rows": 0, "one_hot_rows": 64, "whole_targets": True}
         assert not findings_of("LOS005", place("cross_entropy", **one))
 
+    def test_samples_without_a_label_beside_some_with_several_fire_and_padding_alone_does_not(self):
+        rare = {"target_rows": 100, "multi_hot_rows": 10, "one_hot_rows": 45, "whole_targets": True}
+        assert findings_of("LOS005", place("cross_entropy", **rare))
+        padded = {"target_rows": 100, "multi_hot_rows": 0, "one_hot_rows": 45, "whole_targets": True}
+        assert not findings_of("LOS005", place("cross_entropy", **padded))
+
     def test_probabilities_as_the_input_of_kl_div_fire_and_log_probabilities_do_not(self):
         assert findings_of("LOS005", place("kl_div", rows=32, probabilities=32, maximum=0.4, positive_share=1.0))
         assert not findings_of("LOS005", place("kl_div", rows=32, normalised=32, maximum=-0.1, target_minimum=0.0))
