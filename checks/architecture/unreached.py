@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.call_log import CallLog
 from doctor.evidence.module_tree import ModuleTree, ParameterRecord, RootRecord
 from doctor.evidence.optimizer_log import OptimizerLog
 from doctor.evidence.registrations import Registrations
@@ -75,7 +76,11 @@ def _hidden(tree: ModuleTree, names: set[str]) -> list[RootRecord]:
 
 @check("ARC005", "unused-layers", Severity.WARNING, faq="training/architecture/incorrect")
 def unused_layers(
-    tree: ModuleTree, log: OptimizerLog | None, registered: Registrations | None, limits: UnusedLimits
+    tree: ModuleTree,
+    log: OptimizerLog | None,
+    registered: Registrations | None,
+    calls: CallLog | None,
+    limits: UnusedLimits,
 ) -> Iterator[Finding]:
     """Layers of the model are never reached by the loss.
 
@@ -122,6 +127,8 @@ def unused_layers(
     modules = tops
     count = sum(p.numel for p in shown)
     silent = _without_gradients(tree, tops, shown)
+    if silent and calls is not None:
+        place = next((call.source for call in calls.of(tops[0], shown[0].root or 0) if call.source), place)
     yield Finding(
         message=f"{len(modules)} layers with {count} parameters are "
         + (
