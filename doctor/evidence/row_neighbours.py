@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ NEAR = 0.05  # of a column's spread, within which values can be those of a copy
 APART = 0.1  # of a column's spread, from which values are simply others
 MEASURED = 3  # columns of many values that a row must have, for a neighbour to mean anything
 LETTERS = 25  # of a text at least: shorter ones are said by many
-_UNLIKE = np.inf
+_UNLIKE = math.inf
 
 
 @dataclass(frozen=True, eq=False)
