@@ -1,11 +1,13 @@
 """False alarms on standard architectures: `python -m benchmarks.zoo [--no-confirm] [--resume FILE] [MODEL ...]`.
 
 Every model of the list is built small from its configuration, trained for 30 steps on data that it can learn, and
-diagnosed. All of them are healthy: whatever is reported at level error or warning is a false alarm.
+diagnosed. All of them are healthy: whatever is reported at level error or warning is a false alarm. Those of timm are left
+out where it is not installed (it needs torchvision, and that the torch that it was built for).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(__file__).with_name("zoo_program.py")
+TIMM_PROGRAM = Path(__file__).with_name("zoo_timm.py")
 MODELS = {
     "classify": (
         "bert roberta distilbert albert electra deberta deberta-v2 xlnet mpnet funnel longformer big_bird camembert xlm "
@@ -33,6 +36,17 @@ MODELS = {
         "cvt levit dinov2 focalnet bit mobilevit data2vec-vision vit_msn ijepa dinov2_with_registers"
     ),
     "audio": "wav2vec2 hubert wavlm sew unispeech unispeech-sat data2vec-audio",
+    "timm": (
+        "resnet18 resnet26d resnetv2_50x1_bit mobilenetv3_small_050 mobilenetv2_050 efficientnet_b0 efficientnet_lite0 "
+        "regnetx_002 regnety_002 ghostnet_050 mnasnet_small vgg11_bn repvgg_a0 rexnet_100 dla34 hrnet_w18_small "
+        "tf_efficientnetv2_b0 convmixer_768_32 edgenext_xx_small mobilevit_xxs mobilevitv2_050 levit_128s convnext_atto "
+        "convnextv2_atto fastvit_t8 mobileone_s0 tinynet_e lcnet_050 skresnet18 densenet121 seresnext26d_32x4d "
+        "ese_vovnet19b_dw efficientvit_b0 efficientvit_m0 repghostnet_050 inception_next_atto dm_nfnet_f0 nf_resnet50 "
+        "botnet26t_256 halonet26t starnet_s1 mambaout_femto vit_tiny_patch16_224 deit_tiny_patch16_224 "
+        "swin_tiny_patch4_window7_224 mixer_s32_224 gmixer_12_224 resmlp_12_224 gmlp_ti16_224 cait_xxs24_224 "
+        "xcit_nano_12_p16_224 poolformer_s12 pit_ti_224 crossvit_tiny_240 coat_lite_tiny visformer_tiny "
+        "eva02_tiny_patch14_224 sequencer2d_s beit_base_patch16_224 vit_relpos_small_patch16_224"
+    ),
 }
 
 
@@ -45,6 +59,8 @@ def main() -> None:
     outcomes = [json.loads(line) for line in resume.read_text().splitlines()] if resume and resume.exists() else []
     done = {(o["task"], o["model"]) for o in outcomes}
     jobs = [(task, model) for task, models in MODELS.items() for model in models.split() if not names or model in names]
+    if importlib.util.find_spec("timm") is None:
+        jobs = [job for job in jobs if job[0] != "timm"]
     for number, (task, model) in enumerate(jobs, 1):
         if (task, model) in done:
             continue
@@ -65,7 +81,8 @@ def _examine(task: str, model: str, extra: list[str]) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "report.json"
-        program = ["diagnose", str(PROGRAM), "--isolated", "-q", "--output", str(target), *extra]
+        script = TIMM_PROGRAM if task == "timm" else PROGRAM
+        program = ["diagnose", str(script), "--isolated", "-q", "--output", str(target), *extra]
         command = [sys.executable, "-m", "doctor", *program, "--", "--model", model, "--task", task]
         subprocess.run(command, cwd=scratch, check=False, capture_output=True)
         report = json.loads(target.read_text()) if target.exists() else None
