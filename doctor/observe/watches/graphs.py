@@ -23,6 +23,7 @@ class GraphWatch(Watch):
     def install(self) -> None:
         """Around the iteration of loaders: the function that makes their batches."""
         self._found: list[dict[str, Any]] = []
+        self._examined = 0
         self._line: Any = None
         self._collate: Any = None
         self._pending: dict[str, Any] | None = None
@@ -35,8 +36,9 @@ class GraphWatch(Watch):
     def before_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count."""
         self._pending = None
-        if len(self._found) < _MOST_BATCHES and module.training:
+        if self._examined < _MOST_BATCHES and module.training:
             self._pending = _examined(list(_tensors((*args, *kwargs.values()))))
+            self._examined += self._pending is not None
 
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A model of graphs has an output for each of them."""

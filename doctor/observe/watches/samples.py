@@ -26,7 +26,7 @@ class SampleWatch(Watch):
     def install(self) -> None:
         """Listen to losses."""
         self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._input: torch.Tensor | None = None
+        self._inputs: list[torch.Tensor] = []
         self._scored: Callable[[], torch.Tensor | None] = lambda: None
         self._mixed = False
         self._samples = self._elements = 0
@@ -38,11 +38,11 @@ class SampleWatch(Watch):
         found = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
         # Of two inputs alike (pairs to be compared) the first does not tell the target.
         alone = not any(v.is_floating_point() and v.shape == found[0].shape for v in found[1:])
-        self._input = _joined(found) if found and module.training and alone else None
+        self._inputs = found if found and module.training and alone else []
 
     def _loss(self, original: Any, input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(target, torch.Tensor) and getattr(input, "requires_grad", False):
-            if self._input is not None:
+            if self._inputs:
                 self._scored = weakref.ref(input)
                 self.guarded(self._keep)(target)
             elif self._scored() is input and self._pairs and self._pairs[-1][1].shape == target.shape:
@@ -50,10 +50,13 @@ class SampleWatch(Watch):
         return original(input, target, *args, **kwargs)
 
     def _keep(self, target: torch.Tensor) -> None:
-        x, self._input = self._input, None
-        if x is None or x.dim() < 2 or not target.dim() or len(x) != len(target) or x.requires_grad:
+        inputs, self._inputs = self._inputs, []
+        if not inputs or self._samples >= _MOST_SAMPLES:
             return
-        if self._samples >= _MOST_SAMPLES or self._elements + x.numel() > _MOST_ELEMENTS or x.is_complex():
+        x = _joined(inputs)
+        if x.dim() < 2 or not target.dim() or len(x) != len(target) or x.requires_grad:
+            return
+        if self._elements + x.numel() > _MOST_ELEMENTS or x.is_complex():
             return
         if self._pairs and (x.shape[1:] != self._pairs[0][0].shape[1:] or target.dim() != self._pairs[0][1].dim()):
             return  # sequences of other lengths: the reference model wants one shape

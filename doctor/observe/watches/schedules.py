@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -169,7 +170,8 @@ def _rising(factor: Callable[[int], float]) -> int:
     """How many calls the factor of a LambdaLR rises. Asked after the program has ended: its function may count calls."""
     asked: list[int] = [*range(64), *range(64, 1024, 8), *range(1024, 16_384, 128)]
     try:
-        factors = [float(factor(number)) for number in asked]
+        with contextlib.redirect_stdout(io.StringIO()):  # it may tell its user what it gives
+            factors = [float(factor(number)) for number in asked]
     except Exception:  # a user's function may raise anything beyond the training that it was written for
         return 0
     return asked[factors.index(max(factors))]
