@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
-from doctor.evidence.evaluation_use import Division, EvaluationUse, Window
+from doctor.evidence.evaluation_use import Carried, Division, EvaluationUse, Window
 from doctor.evidence.loss_calls import LossCalls
 from doctor.evidence.op_tape import Op, TensorNote
 from doctor.findings import Finding, Location, Measure, Severity
@@ -17,12 +17,13 @@ _COMPARING = ("eq", "ne", "sub", "rsub")
 
 @check("EVL006", "metric-bug", Severity.ERROR, faq="training/loss/incorrect")
 def metric_bug(use: EvaluationUse, losses: LossCalls | None) -> Iterator[Finding]:
-    """A metric is computed along a wrong axis, over a broadcast, or divided by a wrong count.
+    """A metric is computed along a wrong axis, over a broadcast, divided by a wrong count, or never set back.
 
     ## What it measures
     The operations on an evaluation's output: an argmax over the samples, over everything or over an axis of length 1; a comparison or
     difference of `(n, 1)` with `(n,)`; logits held against 0.5 though the loss takes their sigmoid. And the source of
-    the evaluation: what is summed up (correct samples, means of batches) and by which length it is divided.
+    the evaluation: what is summed up (correct samples, means of batches) and by which length it is divided; sums, lists and torchmetrics
+    objects that grow in every evaluation and are never emptied.
     ## Why it hurts
     The model may be fine; the number says otherwise, or says that it is fine when it is not.
     ## Example
@@ -34,7 +35,8 @@ def metric_bug(use: EvaluationUse, losses: LossCalls | None) -> Iterator[Finding
     accuracy = correct / len(test_loader.dataset)
     ```
     ## When it is right
-    Means of batches divided by the number of batches, sums divided by the number of samples.
+    Means of batches divided by the number of batches, sums divided by the number of samples. Metric objects that are
+    given to Lightning's `self.log` are reset by it.
     ## References
     PyTorch broadcasting semantics.
     """
@@ -69,6 +71,8 @@ def _found(use: EvaluationUse, losses: LossCalls | None) -> Iterator[Finding]:
         )
     for division in use.divisions:
         yield from _division(division)
+    for carried in use.carried:
+        yield _carried(carried)
 
 
 def _like_output(window: Window, squashed: bool) -> set[int]:
@@ -139,6 +143,15 @@ def _division(division: Division) -> Iterator[Finding]:
         f"{what}: {division.numerator} / {division.denominator}",
         "divide sums over samples by the number of samples, and sums of batch means by the number of batches",
         Severity.WARNING if division.kind.startswith("loss") else None,
+    )
+
+
+def _carried(carried: Carried) -> Finding:
+    cure = f"call {carried.name}.reset()" if carried.kind == "metric" else f"begin {carried.name} anew"
+    return _finding(
+        carried.source,
+        f"{carried.name} is never set back: each evaluation counts the samples of all evaluations before it, too",
+        f"{cure} before each evaluation",
     )
 
 

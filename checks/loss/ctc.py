@@ -9,7 +9,7 @@ from doctor.evidence.loss_arguments import CtcFacts, LossArguments, LossPlace
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
-from .places import at
+from .places import at, called
 
 
 class CtcLimits(Limits):
@@ -90,7 +90,7 @@ def _first(place: LossPlace, ctc: CtcFacts, limits: CtcLimits) -> Iterator[Findi
             f"{ctc.blank_labels} of {ctc.labels} labels are {ctc.blank}, the blank: such a label can never be emitted",
             "shift the labels so that none has the blank's index, or pass another blank; do not count padding as labels",
             blank_labels=Measure(value=ctc.blank_labels, threshold=0),
-        )
+        ).revised(location=at(place.chosen), related=called(place))
     elif ctc.samples >= limits.min_samples and ctc.tail_samples >= limits.tail_share * ctc.samples:
         yield _finding(
             place,

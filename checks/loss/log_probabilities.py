@@ -8,7 +8,7 @@ from doctor.evidence.loss_arguments import LossArguments, LossPlace
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
-from .places import at
+from .places import at, called
 
 
 class LogProbabilityLimits(Limits):
@@ -68,7 +68,8 @@ def _finding(place: LossPlace, outside: int, limits: LogProbabilityLimits) -> Fi
     return Finding(
         message=f"nll_loss is given {what} of shape {'x'.join(map(str, place.input_shape))}: the rows' logsumexp is "
         f"{place.log_sum:.3g} on average, 0 for log-probabilities; the loss is {hurts}",
-        location=at(place.source),
+        location=at(place.chosen),
+        related=called(place),
         measured={
             "logsumexp": Measure(value=place.log_sum, threshold=limits.min_log_sum),
             "rows_not_normalised": Measure(value=outside / place.rows, threshold=limits.row_share),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from doctor.evidence.base import Source
+from doctor.evidence.loss_arguments import LossPlace
 from doctor.findings import Location, Related
 
 
@@ -11,6 +12,11 @@ def at(source: Source | None, module: str = "") -> Location:
     if source is None:
         return Location(module=module or None)
     return Location(path=source.path, line=source.line, module=module or None)
+
+
+def called(place: LossPlace) -> tuple[Related, ...]:
+    """The call of a loss whose finding points to where its criterion is constructed."""
+    return related(place.source if place.made else None, "the loss is computed here")
 
 
 def related(source: Source | None, message: str) -> tuple[Related, ...]:

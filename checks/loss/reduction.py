@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from doctor.evidence.base import Source
+from doctor.evidence.loss_arguments import LossArguments
 from doctor.evidence.loss_terms import LossTerms, Term
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.training_trace import TrainingTrace
@@ -38,7 +40,11 @@ class ReductionLimits(Limits):
 
 @check("LOS010", "reduction-scale", Severity.ERROR, faq=("training/loss/incorrect", "tuning/learning rate/incorrect"))
 def reduction_scale(
-    terms: LossTerms, trace: TrainingTrace, log: OptimizerLog, limits: ReductionLimits
+    terms: LossTerms,
+    trace: TrainingTrace,
+    log: OptimizerLog,
+    arguments: LossArguments | None,
+    limits: ReductionLimits,
 ) -> Iterator[Finding]:
     """The loss is a sum over the batch where its mean was meant, or a mean that is divided again.
 
@@ -74,7 +80,7 @@ def reduction_scale(
     if factor >= limits.scale and _suffers(progress, ratio, limits):
         what = f"summed over {term.elements} elements: {factor:.4g} times their mean"
         remedy = "use the mean (reduction='mean'), or divide the sum by the number of elements"
-        place = term.source
+        place = _summed(term, arguments)
     elif (
         factor <= 1 / limits.scale
         and progress is not None
@@ -87,6 +93,12 @@ def reduction_scale(
     else:
         return
     yield _finding(term, what, remedy, factor, ratio, at(place), limits)
+
+
+def _summed(term: Term, arguments: LossArguments | None) -> Source | None:
+    """Where the reduction was chosen: in the criterion's construction, or where the loss is computed."""
+    called = [place for place in (arguments.places if arguments else ()) if place.source == term.source]
+    return called[0].chosen if called and called[0].options.get("reduction") == "sum" else term.source
 
 
 def _suffers(progress: float | None, ratio: float, limits: ReductionLimits) -> bool:

@@ -10,7 +10,7 @@ from doctor.evidence.loss_arguments import LossArguments, LossPlace
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
-from .places import at
+from .places import at, called
 
 
 class WeightingLimits(Limits):
@@ -76,7 +76,8 @@ def _classes(place: LossPlace, limits: WeightingLimits) -> Iterator[Finding]:
     yield Finding(
         message=f"class weights grow with the classes' frequency (correlation {together:.2f}): the most frequent class is "
         f"{spread:.3g} times as frequent as the rarest, and weights reach {weighted:.3g} times the smallest",
-        location=at(place.source),
+        location=at(place.chosen),
+        related=called(place),
         severity=Severity.ERROR if clear else Severity.WARNING,
         measured={
             "correlation": Measure(value=together, threshold=limits.correlation),
@@ -106,7 +107,8 @@ def _positives(place: LossPlace, limits: WeightingLimits) -> Iterator[Finding]:
     yield Finding(
         message=f"pos_weight is {weight:.3g} while {share:.1%} of the labels are positive: the rarer side gets less weight"
         f" (balance would be {1 / odds:.3g})",
-        location=at(place.source),
+        location=at(place.chosen),
+        related=called(place),
         severity=Severity.ERROR if abs(math.log(weight / odds)) < math.log(1.6) else Severity.WARNING,
         measured={"pos_weight": Measure(value=weight, threshold=1 / odds)},
         remedy="pos_weight is the number of negatives over the number of positives",

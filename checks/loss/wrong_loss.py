@@ -9,7 +9,7 @@ from doctor.evidence.token_alignment import TokenAlignment
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
-from .places import at
+from .places import at, called
 
 _REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -84,12 +84,17 @@ def _finding(place: LossPlace, message: str, remedy: str, fact: str, **measured:
     )  # fmt: skip
 
 
+def _choice(place: LossPlace, finding: Finding) -> Finding:
+    """The finding where the cure is another criterion: at the line that constructs it."""
+    return finding.revised(location=at(place.chosen), related=called(place))
+
+
 def _single_class(place: LossPlace, limits: WrongLossLimits) -> Finding | None:
     if place.function != "cross_entropy" or place.outputs != (1,) or len(place.input_shape) < 2:
         return None
     if place.input_shape[0] < 2:
         return None  # contrastive losses of a batch of one
-    return _finding(
+    found = _finding(
         place,
         f"cross_entropy over one class (predictions of shape {_shape(place.input_shape)}): softmax of a single score is "
         "always 1, so the loss is 0 whatever the model says",
@@ -97,6 +102,7 @@ def _single_class(place: LossPlace, limits: WrongLossLimits) -> Finding | None:
         "a softmax over one class is constant",
         classes=Measure(value=1, threshold=2),
     )
+    return _choice(place, found)
 
 
 def _names_as_numbers(place: LossPlace, limits: WrongLossLimits) -> Finding | None:
@@ -105,7 +111,7 @@ def _names_as_numbers(place: LossPlace, limits: WrongLossLimits) -> Finding | No
     by_name, by_number, classes = place.nominal
     if by_name < limits.nominal_accuracy or by_name - by_number < limits.nominal_gain:
         return None
-    return _finding(
+    found = _finding(
         place,
         f"{place.function} on class ids: a linear model on these samples is right for {by_name:.0%} when it reads the "
         f"{classes} targets as names and for {by_number:.0%} when it reads them as numbers",
@@ -114,6 +120,7 @@ def _names_as_numbers(place: LossPlace, limits: WrongLossLimits) -> Finding | No
         accuracy_as_classes=Measure(value=by_name, threshold=limits.nominal_accuracy),
         accuracy_as_numbers=Measure(value=by_number, threshold=by_name - limits.nominal_gain),
     )
+    return _choice(place, found)
 
 
 def _outside_unit(place: LossPlace, limits: WrongLossLimits) -> Finding | None:
@@ -138,7 +145,7 @@ def _several_labels(place: LossPlace, limits: WrongLossLimits) -> Finding | None
     odd = 1 - place.one_hot_rows / place.target_rows if share >= limits.multi_hot_least else 0.0
     if max(share, odd) < limits.multi_hot_share or not place.whole_targets:
         return None
-    return _finding(
+    found = _finding(
         place,
         f"cross_entropy (softmax over {place.input_shape[1]} classes) with several labels in {share:.0%} of the rows, "
         f"none or several in {max(share, odd):.0%}: "
@@ -147,6 +154,7 @@ def _several_labels(place: LossPlace, limits: WrongLossLimits) -> Finding | None
         f"{place.multi_hot_rows} of {place.target_rows} target rows hold several ones",
         rows_without_one_label=Measure(value=max(share, odd), threshold=limits.multi_hot_share),
     )
+    return _choice(place, found)
 
 
 def _no_logs(place: LossPlace, limits: WrongLossLimits) -> Finding | None:

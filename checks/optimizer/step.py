@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLines
 from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.program_run import ProgramRun
@@ -26,7 +28,9 @@ class StepLimits(Limits):
     faq="training/optimizer/missing",
     faults=("missing-step", "missing-backward"),
 )
-def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, limits: StepLimits) -> Iterator[Finding]:
+def missing_step(
+    run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, lines: DataLines | None, limits: StepLimits
+) -> Iterator[Finding]:
     """Losses are computed, but the parameters are never updated from them.
 
     ## What it measures
@@ -64,7 +68,7 @@ def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, li
                 continue
             if _stepped_elsewhere(log, optimizer):
                 continue
-            place = optimizer.backward_source or log.backward_source or optimizer.created
+            place = _unreached(log, lines) or optimizer.backward_source or log.backward_source or optimizer.created
             yield Finding(
                 message=f"{log.backwards} backwards and no optimizer.step(): no parameter ever changes",
                 location=Location(path=place.path, line=place.line) if place else Location(),
@@ -94,6 +98,12 @@ def missing_step(run: ProgramRun, log: OptimizerLog, tree: ModuleTree | None, li
 def _stepped_elsewhere(log: OptimizerLog, idle: OptimizerRecord) -> bool:
     stepped = {name for other in log.optimizers if other.steps for name in other.parameters}
     return bool(idle.parameters) and stepped.issuperset(idle.parameters)
+
+
+def _unreached(log: OptimizerLog, lines: DataLines | None) -> Source | None:
+    """The only step in the text, where none was ever made."""
+    steps = lines.of("step") if lines is not None and not log.steps else []
+    return steps[0].source if len(steps) == 1 else None
 
 
 def _reached(tree: ModuleTree, optimizer: int) -> bool:

@@ -1,4 +1,4 @@
-"""Lines of the user's files that make, split, permute and normalise data."""
+"""Lines of the user's files that make, split, permute and normalise data, and those that step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _EVALUATION = re.compile(
 
 @dataclass(frozen=True)
 class DataLine:
-    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `stride`; `assign` for any
+    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `stride`, `step` (of an optimizer, at the `if`
+    that guards it); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
     `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot.

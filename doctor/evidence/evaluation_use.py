@@ -52,6 +52,15 @@ class Collapse:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """A `sum`, `list` or `metric` object that grows from one evaluation to the next, and the line that reads it."""
+
+    name: str
+    kind: str
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
 class EvaluatedRows:
     """The samples of one line of evaluation: how many, how many of them were trained on, how many those are.
 
@@ -82,6 +91,7 @@ class EvaluationUse(Evidence):
     places: tuple[EvaluatedRows, ...] = ()
     datasets: tuple[tuple[int, tuple[int, ...]], ...] = ()
     collapses: tuple[Collapse, ...] = ()
+    carried: tuple[Carried, ...] = ()
 
     def same_data(self, loader: int) -> tuple[int, ...]:
         """Other loaders over the same samples."""
@@ -119,6 +129,7 @@ def evaluation_use(recording: Recording) -> EvaluationUse:
             for e in recording.of("evaluation-rows")
         ),
         datasets=tuple((event["loader"], tuple(event["identity"])) for event in recording.of("dataset")),
+        carried=tuple(Carried(e["name"], e["kind"], source(e["line"])) for e in recording.of("metric-carried")),
         collapses=tuple(
             Collapse(e["text"], tuple(e["shape"]), source(e["line"])) for e in recording.of("metric-collapse")
         ),

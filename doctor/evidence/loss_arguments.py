@@ -79,6 +79,12 @@ class LossPlace:
     nominal: tuple[float, float, int] | None = None
     options: Mapping[str, float | str | bool] = field(default_factory=dict)
     ctc: CtcFacts | None = None
+    made: Source | None = None
+
+    @property
+    def chosen(self) -> Source | None:
+        """Where this loss and its settings were chosen: the line that constructs the criterion, or that of the call."""
+        return self.made or self.source
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def _place(event: dict[str, Any]) -> LossPlace:
     known = {name: ctc[name] for name in CtcFacts.__dataclass_fields__ if name in ctc} if ctc else {}
     return LossPlace(
         source=source(event["line"]),
+        made=source(event.get("made")),
         input_shape=tuple(event["input_shape"]),
         target_shape=tuple(event["target_shape"]),
         normalised=event["normalised_rows"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,8 @@ _KEEPING = {
     "range", "arange", "slice", "to_numpy",
 }  # fmt: skip
 _MOST_LINES = 4000
+_STEPPED = re.compile(r"opt", re.IGNORECASE)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While)
 
 
 def data_lines(frames: UserFrames, script: str) -> Iterator[dict[str, Any]]:
@@ -49,6 +52,8 @@ def data_lines(frames: UserFrames, script: str) -> Iterator[dict[str, Any]]:
 def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
     for line in _strides(tree):
         yield {"kind": "stride", "line": [path, line, ""], "call": "range", "names": [], "arguments": []}
+    for line, receiver in _steps(tree):
+        yield {"kind": "step", "line": [path, line, ""], "call": "step", "names": [receiver], "arguments": []}
     for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
         for statement in _own_statements(function):
             calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call)]
@@ -93,6 +98,17 @@ def _strides(function: ast.AST) -> Iterator[int]:
         looped = node.iter if isinstance(node, ast.For) else None
         if isinstance(looped, ast.Call) and _name(looped.func) == "range" and len(looped.args) == 3:
             yield looped.lineno
+
+
+def _steps(tree: ast.AST, guard: int | None = None) -> Iterator[tuple[int, str]]:
+    """Calls `optimizer.step()`, each at the `if` that guards it or at its own line, and what is stepped."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "step":
+            receiver = _name(node.func.value)
+            if _STEPPED.search(receiver):
+                yield guard or node.lineno, receiver
+        guarded = isinstance(node, ast.If) or (guard is not None and not isinstance(node, _SCOPES))
+        yield from _steps(node, (node.lineno if isinstance(node, ast.If) else guard) if guarded else None)
 
 
 def _own_statements(block: ast.AST) -> Iterator[ast.stmt]:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode, _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Subset
 
-from doctor.observe import divisions, unread
+from doctor.observe import carried, divisions, unread
 from doctor.observe.fingerprints import fingerprints
 from doctor.observe.tape import TapeMode
 from doctor.observe.watch import Watch
@@ -35,6 +35,7 @@ class EvaluationWatch(Watch):
         self._divisions: list[dict[str, Any]] = []
         self._collapsed: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._compared: set[Any] = set()
+        self._carried: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._trained: set[int] = set()
         self._steps: list[tuple[int, int]] = []
         self._places: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -104,6 +105,9 @@ class EvaluationWatch(Watch):
                 for found in divisions.find(frame):
                     found["line"] = [path, found["line"], frame.f_code.co_name]
                     self._divisions.append(found)
+                for found in carried.find(frame):
+                    found["line"] = [path, found["line"], frame.f_code.co_name]
+                    self._carried.setdefault((found["name"], path), found)
         if len(self._windows) < _MOST_WINDOWS and not _foreign_modes():
             self._open(output, line)
 
@@ -165,6 +169,8 @@ class EvaluationWatch(Watch):
             emit("evaluation-tape", **window)
         for division in self._divisions[:20]:
             emit("metric-division", **division)
+        for sums in list(self._carried.values())[:20]:
+            emit("metric-carried", **sums)
         for comparison in self._collapsed.values():
             emit("metric-collapse", **comparison)
         whole = bool(self._steps) and all(size == self._steps[0][1] for _, size in self._steps)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from doctor.observe import labels
+from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
 
 _LOSSES = ("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
@@ -93,7 +94,7 @@ class LossArgumentWatch(Watch):
         record = self._places.get(key)
         if record is None:
             record = self._places[key] = {
-                "function": name, "line": line, "training": training, "calls": 0, "step": self.recorder.step,
+                "function": name, "line": line, "made": self._made(), "training": training, "calls": 0, "step": self.recorder.step,
                 "input_shape": list(prediction.shape), "target_shape": list(target.shape),
                 "target_dtype": str(target.dtype)[6:], "inside": bool(self.recorder.stack), "measured": 0, "rows": 0,
                 "elements": 0, "positive": 0,
@@ -104,6 +105,12 @@ class LossArgumentWatch(Watch):
             }  # fmt: skip
         record["calls"] += 1
         return record
+
+    def _made(self) -> Line | None:
+        """The line on which the criterion that is running was constructed."""
+        module = self.recorder.stack[-1] if self.recorder.stack else None
+        criterion = isinstance(module, nn.modules.loss._Loss)
+        return self.recorder.naming.created_line(module) if criterion and module is not None else None
 
     # -- plain losses -------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from doctor.evidence.training_trace import Step, TrainingTrace
 from doctor.testing import findings_of
 
 HERE = Source("train.py", 7, "main")
+MADE = Source("train.py", 3, "main")
 
 
 def place(function, **changes):
@@ -31,6 +32,10 @@ class TestNllWithoutLogSoftmax:
 
 
 class TestWrongLoss:
+    def test_another_criterion_is_asked_for_where_this_one_is_made(self):
+        (finding,) = findings_of("LOS005", place("cross_entropy", input_shape=(32, 1), outputs=(1,), made=MADE))
+        assert (finding.location.line, finding.related[0].location.line) == (3, 7)
+
     def test_cross_entropy_over_one_class_fires(self):
         (finding,) = findings_of("LOS005", place("cross_entropy", input_shape=(32, 1), outputs=(1,)))
         assert (finding.name, finding.location.line) == ("wrong-loss", 7)

@@ -1,6 +1,7 @@
 """Optimizers that never step, on evidence made by hand."""
 
 from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLine, DataLines
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.program_run import ProgramRun
 from doctor.testing import findings_of
@@ -19,6 +20,14 @@ def log(*steps, parameters=("0.weight", "0.bias")):
 def test_backwards_without_a_step_fire_at_the_backward():
     (finding,) = findings_of("OPT004", ProgramRun("finished"), log(0))
     assert (finding.level, finding.location.line) == ("error", 12)
+
+
+def test_the_only_step_in_the_text_is_the_place_when_it_was_never_reached():
+    guarded = DataLines((DataLine("step", "step", Source("train.py", 15)),))
+    (finding,) = findings_of("OPT004", ProgramRun("finished"), log(0), guarded)
+    assert finding.location.line == 15
+    several = DataLines((*guarded.lines, DataLine("step", "step", Source("train.py", 40))))
+    assert findings_of("OPT004", ProgramRun("finished"), log(0), several)[0].location.line == 12
 
 
 def test_an_optimizer_that_another_one_has_taken_over_from_is_silent():
