@@ -55,7 +55,8 @@ def preprocessing_mismatch(
     ## What it measures
     Mean and deviation of every channel (feature) of the inputs in training and in evaluation: most deviations differ by
     `factor`, or most means by `shift` deviations (by `raw_shift`, where one is off by `raw_farthest`); or both parts have mean 0 and deviation 1 to within `exact` in every
-    feature, which happens only when each was standardised by itself. Of token ids: one id makes a large share of the
+    feature, which happens only when each was standardised by itself; or the source fits a scaler on the held-out part,
+    too. Of token ids: one id makes a large share of the
     evaluated tokens and hardly any in training.
     ## Why it hurts
     The model is asked about inputs of a kind that it has never seen.
@@ -97,6 +98,15 @@ def preprocessing_mismatch(
                 demonstrated="sample statistics of exactly 0 and 1",
             )
             return
+    refitted = lines.refitted() if lines else None
+    if refitted is not None and any(pair.evaluation for pair in statistics.inputs):
+        yield Finding(
+            message="the held-out part is prepared by statistics of its own: the scaler is fitted on it anew",
+            location=location(refitted, None),
+            measured={"fits_on_held_out_data": Measure(value=1, threshold=0)},
+            remedy="fit the scaler on the training part, and only transform the others",
+            demonstrated="the source fits it twice, once on the held-out part",
+        )
 
 
 @look("DAT016")

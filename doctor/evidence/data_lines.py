@@ -12,6 +12,7 @@ from doctor.probes import probe
 _INPUT = re.compile(r"^_?(x|inputs?|features?|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$", re.IGNORECASE)
 _TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
 _HELD_OUT = re.compile(r"(^|_)(test|val|valid|validation|eval|dev|heldout)(_|$)", re.IGNORECASE)
+_TRAINING = re.compile(r"(^|_)(train|training|trn|tr)(_|$)", re.IGNORECASE)
 _EVALUATION = re.compile(
     r"(test|val|valid|validation|eval|dev)\w*_(x|tf|tfm|transforms?|images?|inputs?|loader|set|ds|data|dl)$"
     r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)", re.IGNORECASE,
@@ -20,7 +21,7 @@ _EVALUATION = re.compile(
 
 @dataclass(frozen=True)
 class DataLine:
-    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `stride`, `step` (of an optimizer, at the `if`
+    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
     that guards it); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
@@ -68,6 +69,13 @@ class DataLines(Evidence):
             if any(map(_EVALUATION.search, line.names)):
                 return line.source
         return None
+
+    def refitted(self) -> Source | None:
+        """Where a scaler (encoder, imputer …) that is fitted elsewhere is fitted on held-out data, too."""
+        fits = [line for line in self.of("normalise") if line.call in ("fit", "fit_transform")]
+        held = [line for line in fits if any(map(_HELD_OUT.search, (*line.names, *line.arguments)))]
+        plain = [line for line in held if not any(map(_TRAINING.search, (*line.names, *line.arguments)))]
+        return plain[0].source if plain and len(held) < len(fits) else None
 
     def _made(self, wanted: re.Pattern[str], other: re.Pattern[str]) -> Source | None:
         for kinds, strict in ((("convert",), True), (("convert",), False), (("assign",), True)):

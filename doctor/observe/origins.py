@@ -19,6 +19,8 @@ _KINDS = {
     "dataset": {"TensorDataset"},
     "normalise": {"Normalize", "normalize", "StandardScaler", "MinMaxScaler", "fit_transform", "transform",
                   "standardize", "standardise", "normalise"},
+    "flip": {"flip", "fliplr", "flipud", "hflip", "vflip", "horizontal_flip", "vertical_flip", "rot90",
+             "RandomHorizontalFlip", "RandomVerticalFlip", "HorizontalFlip", "VerticalFlip"},
     "random": {"default_rng", "RandomState", "Random", "Generator", "manual_seed", "seed"},
 }  # fmt: skip
 # What changes the type or the shape of values, and not the values.
@@ -29,6 +31,7 @@ _KEEPING = {
 }  # fmt: skip
 _MOST_LINES = 4000
 _STEPPED = re.compile(r"opt", re.IGNORECASE)
+_PREPARES = re.compile(r"scal|normali[sz]|standard|minmax|encod|imput|vectori[sz]|quantile|whiten|pca", re.IGNORECASE)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While)
 
 
@@ -73,6 +76,8 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
 
 def _kind(call: ast.Call) -> str | None:
     called = _name(call.func)
+    if called == "fit" and isinstance(call.func, ast.Attribute):
+        return "normalise" if _PREPARES.search(_name(call.func.value)) else None
     return next((kind for kind, names in _KINDS.items() if called in names), None)
 
 

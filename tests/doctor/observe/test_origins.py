@@ -3,6 +3,8 @@
 import ast
 import textwrap
 
+from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLine, DataLines
 from doctor.observe import origins
 
 
@@ -30,3 +32,23 @@ def test_a_step_within_a_loop_of_a_script_that_asks_for_its_main_is_placed_at_it
                 opt.step()
     """
     assert steps(text) == [4]
+
+
+def refitted(text):
+    lines = [
+        DataLine(each["kind"], each["call"], Source(*each["line"]), tuple(each["names"]), tuple(each["arguments"]))
+        for each in origins._of(ast.parse(textwrap.dedent(text)), "train.py")
+    ]
+    found = DataLines(tuple(lines)).refitted()
+    return found and found.line
+
+
+def test_a_scaler_that_is_fitted_on_held_out_data_as_well_is_found():
+    assert refitted("x_train = scaler.fit_transform(x_train)\nx_test = scaler.fit_transform(x_test)") == 2
+    assert refitted("train = Rows(scaler.fit(t[:9])(t[:9]))\ntest = Rows(scaler.fit(t[9:])(t[9:]))") == 2
+
+
+def test_models_and_scalers_that_are_fitted_once_are_not():
+    assert refitted("x_train = scaler.fit_transform(x_train)\nx_test = scaler.transform(x_test)") is None
+    assert refitted("x_train, x_test = scaler.fit_transform(x_train), scaler.transform(x_test)") is None
+    assert refitted("scaler.fit(x_train)\nmodel.fit(x_train, y_train)\nprobe.fit(x_test, y_test)") is None
