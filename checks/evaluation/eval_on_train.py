@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from doctor.evidence.base import Source
 from doctor.evidence.batch_log import BatchLog
+from doctor.evidence.data_lines import DataLines
 from doctor.evidence.evaluation_use import EvaluatedRows, EvaluationUse
 from doctor.findings import Finding, Location, Measure, Severity
-from doctor.registry import Limits, check
+from doctor.registry import Limits, check, look
 
 _HELD_OUT = re.compile(r"(?:^|[^a-z])(test|val|valid|validation|held|dev|holdout)(?:[^a-z]|$)", re.I)
 
@@ -75,6 +76,24 @@ def eval_on_train(use: EvaluationUse, log: BatchLog | None, limits: EvalOnTrainL
             demonstrated="the contents of the samples are equal",
         )
         return
+
+
+@look("EVL005")
+def trained_on_the_whole(lines: DataLines, log: BatchLog) -> Iterator[Finding]:
+    """The training reads the whole from which a training and a held-out part were split off."""
+    for line in lines.of("whole")[:1]:
+        if any(loader.used_in_training for loader in log.loaders):
+            (part,), (whole,) = line.names, line.arguments
+            yield Finding(
+                message=f"the training reads {whole}, the held-out part included; {part}, which was split off it, feeds no "
+                "data set",
+                location=Location(path=line.source.path, line=line.source.line),
+                severity=Severity.WARNING,
+                faults=("train-test-leakage", "eval-on-train"),
+                measured={"data_sets_of_the_part": Measure(value=0, threshold=1)},
+                remedy=f"train on {part}",
+                demonstrated="read from the source",
+            )
 
 
 def _same(place: EvaluatedRows, limits: EvalOnTrainLimits) -> bool:

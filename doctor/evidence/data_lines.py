@@ -22,7 +22,7 @@ _EVALUATION = re.compile(
 @dataclass(frozen=True)
 class DataLine:
     """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
-    that guards it); `assign` for any
+    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
     `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot.

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from doctor.observe import unsplit
 from doctor.observe.frames import UserFrames
 
 _KINDS = {
@@ -55,6 +56,8 @@ def data_lines(frames: UserFrames, script: str) -> Iterator[dict[str, Any]]:
 def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
     for line in _strides(tree):
         yield {"kind": "stride", "line": [path, line, ""], "call": "range", "names": [], "arguments": []}
+    for line, whole, part in unsplit.find(tree):
+        yield {"kind": "whole", "line": [path, line, ""], "call": "", "names": [part], "arguments": [whole]}
     for line, receiver in _steps(tree):
         yield {"kind": "step", "line": [path, line, ""], "call": "step", "names": [receiver], "arguments": []}
     for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
