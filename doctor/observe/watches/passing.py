@@ -1,4 +1,4 @@
-"""Samples as they pass: what training and evaluation forwards are fed, and how much of it is the same."""
+"""Samples as they pass: which of those that training and evaluation forwards are fed are the same."""
 
 from __future__ import annotations
 
@@ -10,36 +10,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from doctor.observe.fingerprints import fingerprints, sample_tensors
+from doctor.observe import entries
+from doctor.observe.fingerprints import fingerprints
 from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
 
 _SHORT = 12  # ids, or fewer
 _MOST_BATCHES = 400  # of each kind whose samples are fingerprinted
-_ENOUGH_BATCHES = 24
-_MOST_ELEMENTS = 60_000_000  # read for statistics, in all
-_MOST_ROWS = 2000
-_MOST_COLUMNS = 256
 _MOST_FRAMES = 6
 _PIECES = 8  # least length of a piece of a window that is looked for in other windows
-
-
-@dataclass
-class _Moments:
-    """Statistics by channel of the first floating-point input of one shape, in training or in evaluation."""
-
-    batches: int = 0
-    samples: int = 0
-    count: int = 0
-    total: Any = 0.0
-    square: Any = 0.0
-    spread: Any = 0.0  # of the means of the samples
-    low: Any = None
-    high: Any = None
-    non_finite: int = 0
-    bad_columns: set[int] = field(default_factory=set)
-    line: Line | None = None
-    others: int = 0  # further tensors that came with it
 
 
 @dataclass
@@ -67,7 +46,7 @@ class _Loader:
 
 
 class PassingWatch(Watch):
-    """Fingerprints and statistics of the inputs of every root."""
+    """Fingerprints of the inputs of every root."""
 
     def install(self) -> None:
         """Keep the data sets of loaders, and the lines on which subsets are made."""
@@ -75,20 +54,16 @@ class PassingWatch(Watch):
         self._batches: dict[int, list[torch.Tensor]] = {}
         self._pieces: dict[int, set[int]] = {}
         self._groups: dict[Any, _Group] = {}
-        self._moments: dict[Any, dict[str, _Moments]] = {}
-        self._rows: dict[Any, list[torch.Tensor]] = {}
         self._ids: set[int] = set()  # roots that read whole numbers
         self._examples: dict[int, list[torch.Tensor]] = {}
         self._loaders: dict[int, _Loader] = {}
         self._epochs: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._epoch = 0
         self._counts = {"train": 0, "eval": 0}
-        self._elements = 0
         self._places: dict[tuple[int, str], int] = {}
         self._given = 0
         self._latest: tuple[int | None, int, Any] | None = None
         self._lines: dict[int, Line | None] = {}
-        self._broken: dict[Any, dict[str, Any]] = {}
         wrap = self.recorder.patches.wrap
         wrap(DataLoader, "__init__", self._loader_made)
         wrap(DataLoader, "__iter__", self._iterated)
@@ -127,18 +102,10 @@ class PassingWatch(Watch):
 
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A model returned: note what it was called with."""
-        output = _first_tensor(result)
-        if output is None:
+        entry = entries.entry(self.recorder, module, args, kwargs, result)
+        if entry is None:
             return
-        root, path = self.recorder.naming.place(module)
-        if root < 0:
-            return
-        grad = output.requires_grad
-        kind = "train" if grad and module.training else "open" if grad else "eval"
-        named = sample_tensors(args, kwargs)
-        if not named:
-            return
-        self._note_moments((root, path), kind, named, output)
+        kind, named = entry.kind, entry.named
         counted = "eval" if kind == "eval" else "train"
         if len(named[0][1]) < 2 and self._counts[counted] > 50:
             return
@@ -147,7 +114,7 @@ class PassingWatch(Watch):
         self._counts[counted] += 1
         mask = kwargs.get("attention_mask")
         keys = fingerprints([part for _, part in named], mask if isinstance(mask, torch.Tensor) else None)
-        place = self._places.setdefault((root, path), len(self._places))
+        place = self._places.setdefault(entry.place, len(self._places))
         loader = self._fresh_loader()
         if kind == "train":
             self._note_training(place, keys, named, loader)
@@ -209,81 +176,17 @@ class PassingWatch(Watch):
             frame = frame.f_back  # type: ignore[assignment]
         return lines
 
-    # -- statistics ---------------------------------------------------------------------------------------------
-
-    def _note_moments(self, place: tuple[int, str], kind: str, named: Any, output: torch.Tensor) -> None:
-        found = next(((n, v) for n, v in named if v.is_floating_point() and v.dim() >= 2), None)
-        if found is None:
-            return
-        name, value = found
-        if self._elements > _MOST_ELEMENTS:
-            return
-        self._elements += value.numel()
-        axis = 1 if value.dim() == 4 else value.dim() - 1
-        if value.shape[axis] > 4096:
-            return
-        key = (*place, name, value.dim(), value.shape[axis])
-        kind = "train" if kind == "train" else "eval"
-        moments = self._moments.setdefault(key, {}).setdefault(kind, _Moments())
-        moments.line = moments.line or self.recorder.frames.line()
-        moments.others = max(moments.others, len(named) - 1)
-        if moments.batches >= _ENOUGH_BATCHES and bool(torch.isfinite(value.sum())):
-            return  # a mean over so many batches stands; what is not finite is still looked for
-        rows = value.movedim(axis, -1).reshape(len(value), -1, value.shape[axis]).double()
-        finite = torch.isfinite(rows)
-        if not finite.all():
-            bad = (~finite).sum((0, 1))
-            moments.non_finite += int(bad.sum())
-            moments.bad_columns.update(bad.nonzero()[:, 0].tolist()[:64])
-            if not torch.isfinite(output.float()).all():
-                self._note_broken(place, kind, value, bad)
-            rows = torch.where(finite, rows, torch.zeros_like(rows))
-        means = rows.mean(1)
-        moments.batches += 1
-        moments.samples += len(value)
-        moments.count += rows.shape[0] * rows.shape[1]
-        moments.total = moments.total + rows.sum((0, 1)).cpu()
-        moments.square = moments.square + rows.square().sum((0, 1)).cpu()
-        moments.spread = moments.spread + means.square().sum(0).cpu()
-        low, high = rows.amin((0, 1)).cpu(), rows.amax((0, 1)).cpu()
-        moments.low = low if moments.low is None else torch.minimum(moments.low, low)
-        moments.high = high if moments.high is None else torch.maximum(moments.high, high)
-        if kind == "train" and value.dim() == 2:
-            kept = self._rows.setdefault(key, [])
-            if sum(map(len, kept)) < _MOST_ROWS:
-                kept.append(value[:, :_MOST_COLUMNS].float().cpu().clone())
-
-    def _note_broken(self, place: tuple[int, str], kind: str, value: torch.Tensor, bad: torch.Tensor) -> None:
-        record = self._broken.get(place)
-        if record is None:
-            self._broken[place] = {
-                "kind": kind, "line": self.recorder.frames.line(), "step": self.recorder.step,
-                "values": int(bad.sum()), "of": value.numel(), "columns": bad.nonzero()[:, 0].tolist()[:16],
-                "nan": bool(torch.isnan(value).any()), "width": len(bad), "batches": 1,
-            }  # fmt: skip
-        else:
-            record["batches"] += 1
-
     # -- report -------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Events of what was the same, and of the statistics."""
+        """Events of what was the same."""
         emit = self.recorder.stream.emit
-        for (root, _), record in self._broken.items():
-            emit("non-finite-input", root=root, **record)
         for root, batches in self._batches.items():
             emit("training-samples", **self._repeats(root, batches))
         for group in self._groups.values():
             if sum(map(len, group.keys)):
                 emit("evaluation-samples", **self._overlap(group))
         self._report_indices()
-        for key, kinds in self._moments.items():
-            for kind, found in kinds.items():
-                emit("input-moments", **_moments_event(key, kind, found))
-        for key, kept in self._rows.items():
-            sentinels = _sentinels(torch.cat([rows for rows in kept if rows.shape[1] == kept[0].shape[1]]))
-            if sentinels:
-                emit("sentinels", root=key[0], line=self._moments[key]["train"].line, columns=sentinels)
         self._report_workers()
 
     def _repeats(self, root: int, batches: list[torch.Tensor]) -> dict[str, Any]:
@@ -409,14 +312,6 @@ def _length(dataset: Dataset[Any]) -> int:
         return 0
 
 
-def _first_tensor(result: Any) -> torch.Tensor | None:
-    if isinstance(result, torch.Tensor):
-        return result
-    values = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else ()
-    floats = [v for v in values if isinstance(v, torch.Tensor) and v.is_floating_point()]
-    return next((v for v in floats if v.requires_grad), floats[0] if floats else None)
-
-
 def _pieces(value: torch.Tensor, every: bool) -> torch.Tensor | None:
     """Fingerprints of pieces of windows `(samples, time)` or `(samples, time, features)`, half as long as they: at
     every place, or the middle one. Constant pieces, which could be anywhere, are left out by the caller's counts.
@@ -444,40 +339,6 @@ def _richness(rows: torch.Tensor) -> tuple[float, int]:
     """Share of distinct values in the most varied columns, and how many columns are varied (a fifth distinct)."""
     shares = [len(torch.unique(column)) / len(rows) for column in rows.T[:128]]
     return max(shares), sum(share > 0.2 for share in shares)
-
-
-def _sentinels(rows: torch.Tensor) -> list[dict[str, Any]]:
-    """Columns whose most extreme value is repeated exactly and lies farther off than the others reach."""
-    found = []
-    for index, column in enumerate(rows.T):
-        column = column[torch.isfinite(column)]
-        if len(column) < 64:
-            continue
-        for extreme in (float(column.min()), float(column.max())):
-            rest = column[column != extreme]
-            share = 1 - len(rest) / len(column)
-            if len(column) - len(rest) < 5 or not 0.005 < share < 0.5 or len(torch.unique(rest)) < 12:
-                continue
-            low, high = float(rest.min()), float(rest.max())
-            gap = low - extreme if extreme < low else extreme - high
-            if gap > 1.5 * (high - low):
-                found.append({
-                    "column": index, "value": extreme, "share": share, "median": float(rest.median()),
-                    "low": low, "high": high,
-                })  # fmt: skip
-    return found[:32]
-
-
-def _moments_event(key: Any, kind: str, found: _Moments) -> dict[str, Any]:
-    mean = found.total / found.count
-    std = (found.square / found.count - mean.square()).clamp_min(0).sqrt()
-    between = (found.spread / found.samples - mean.square()).clamp_min(0).sqrt()
-    return {
-        "root": key[0], "path": key[1], "name": key[2], "dims": key[3], "kind": kind, "line": found.line,
-        "batches": found.batches, "samples": found.samples, "mean": mean.tolist(), "std": std.tolist(),
-        "between": between.tolist(), "low": found.low.tolist(), "high": found.high.tolist(),
-        "others": found.others, "non_finite": found.non_finite, "bad_columns": sorted(found.bad_columns),
-    }  # fmt: skip
 
 
 def _unevenness(keys: torch.Tensor) -> float | None:
