@@ -9,7 +9,10 @@ from doctor.evidence.base import Evidence, Source
 from doctor.evidence.recording import Recording, source
 from doctor.probes import probe
 
-_INPUT = re.compile(r"^_?(x|inputs?|features?|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$", re.IGNORECASE)
+_INPUT = re.compile(
+    r"^_?(x|inputs?|features?|feats?|nums?|numeric|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$",
+    re.IGNORECASE,
+)
 _TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
 _HELD_OUT = re.compile(r"(^|_)(test|val|valid|validation|eval|dev|heldout)(_|$)", re.IGNORECASE)
 _TRAINING = re.compile(r"(^|_)(train|training|trn|tr)(_|$)", re.IGNORECASE)
@@ -25,7 +28,9 @@ class DataLine:
     that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
-    `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot.
+    `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot; `passed`, of a
+    `convert`, that it converts what its function was given. `taken` is an assignment of a part of something, as of a
+    table's column.
     """
 
     kind: str
@@ -34,6 +39,7 @@ class DataLine:
     names: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     computed: tuple[bool, ...] = ()
+    passed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,16 @@ class DataLines(Evidence):
         return plain[0].source if plain and len(held) < len(fits) else None
 
     def _made(self, wanted: re.Pattern[str], other: re.Pattern[str]) -> Source | None:
-        for kinds, strict in ((("convert",), True), (("convert",), False), (("assign",), True)):
-            for line in self.of(*kinds):
+        found: list[tuple[list[DataLine], bool]] = [
+            ([line for line in self.of("convert") if not line.passed], True),
+            ([line for line in self.of("convert") if not line.passed], False),
+            (self.of("taken"), True),
+            (self.of("convert"), True),
+            (self.of("convert"), False),
+            (self.of("assign"), True),
+        ]
+        for lines, strict in found:
+            for line in lines:
                 names = line.names or line.arguments
                 if any(map(wanted.match, names)) and not (strict and any(map(other.match, names))):
                     return line.source
@@ -96,5 +110,6 @@ def data_lines(recording: Recording) -> DataLines:
             if place is not None:
                 names, arguments = tuple(line["names"]), tuple(line["arguments"])
                 computed = tuple(line.get("computed", ()))
-                found.append(DataLine(line["kind"], line["call"], place, names, arguments, computed))
+                passed = bool(line.get("passed"))
+                found.append(DataLine(line["kind"], line["call"], place, names, arguments, computed, passed))
     return DataLines(tuple(found))

@@ -61,11 +61,15 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
     for line, receiver in _steps(tree):
         yield {"kind": "step", "line": [path, line, ""], "call": "step", "names": [receiver], "arguments": []}
     for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
+        parameters = _parameters(function)
         for statement in _own_statements(function):
             calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call)]
             found = [(kind, call) for call in calls if (kind := _kind(call)) is not None]
             if not found and calls and isinstance(statement, ast.Assign):
                 found = [("assign", calls[0])]
+            if isinstance(statement, ast.Assign) and _is_taken(statement.value):
+                place = [path, statement.lineno, getattr(function, "name", "<module>")]
+                yield {"kind": "taken", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
             for kind, call in found:
                 yield {
                     "kind": kind,
@@ -73,6 +77,7 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
                     "call": _name(call.func),
                     "names": _assigned(statement),
                     "arguments": sorted({_name(n) for a in call.args for n in ast.walk(a)} - {""}),
+                    "passed": _is_passed(call, parameters),
                     "computed": [_is_computed(argument) for argument in call.args] if kind == "dataset" else [],
                 }
 
@@ -82,6 +87,27 @@ def _kind(call: ast.Call) -> str | None:
     if called == "fit" and isinstance(call.func, ast.Attribute):
         return "normalise" if _PREPARES.search(_name(call.func.value)) else None
     return next((kind for kind, names in _KINDS.items() if called in names), None)
+
+
+def _parameters(function: ast.AST) -> set[str]:
+    return {argument.arg for argument in function.args.args} if isinstance(function, ast.FunctionDef) else set()
+
+
+def _is_passed(call: ast.Call, parameters: set[str]) -> bool:
+    """Whether it converts what the function was given, and its values come from elsewhere."""
+    first = call.args[0] if call.args else None
+    return isinstance(first, ast.Name) and first.id in parameters
+
+
+def _is_taken(value: ast.expr) -> bool:
+    """Whether this is a part of something (a column of a table), or arithmetic on one."""
+    if isinstance(value, ast.BinOp):
+        return _is_taken(value.left) or _is_taken(value.right)
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        return _is_taken(value.func.value)
+    if isinstance(value, ast.Attribute) and value.attr in ("values", "data", "T"):
+        return True
+    return isinstance(value, ast.Subscript) and not isinstance(value.slice, ast.Slice)
 
 
 def _is_computed(argument: ast.expr) -> bool:

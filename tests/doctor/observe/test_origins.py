@@ -52,3 +52,43 @@ def test_models_and_scalers_that_are_fitted_once_are_not():
     assert refitted("x_train = scaler.fit_transform(x_train)\nx_test = scaler.transform(x_test)") is None
     assert refitted("x_train, x_test = scaler.fit_transform(x_train), scaler.transform(x_test)") is None
     assert refitted("scaler.fit(x_train)\nmodel.fit(x_train, y_train)\nprobe.fit(x_test, y_test)") is None
+
+
+def read(text):
+    lines = [
+        DataLine(
+            e["kind"],
+            e["call"],
+            Source(*e["line"]),
+            tuple(e["names"]),
+            tuple(e["arguments"]),
+            (),
+            e.get("passed", False),
+        )
+        for e in origins._of(ast.parse(textwrap.dedent(text)), "train.py")
+    ]
+    return DataLines(tuple(lines))
+
+
+def test_what_a_data_set_is_given_is_looked_for_where_it_is_taken_from_the_table():
+    lines = read("""
+        def prepare(df):
+            nums = df[numeric]
+            y = df["rent"]
+            return nums.to_numpy(), y.to_numpy()
+
+        class Listings(Dataset):
+            def __init__(self, nums, y):
+                self.nums = torch.as_tensor(nums)
+                self.y = torch.as_tensor(y)
+    """)
+    assert (lines.inputs().line, lines.targets().line) == (3, 4)
+
+
+def test_tensors_made_where_their_values_are_at_hand_stay_the_place():
+    lines = read("""
+        frame = load()
+        y = frame["rent"]
+        targets = torch.tensor(y.values)
+    """)
+    assert lines.targets().line == 4
