@@ -19,6 +19,8 @@ class StepLimits(Limits):
 
     min_backwards: int = 3  # backwards without any step before it is no accumulation in progress
     min_steps: int = 3  # steps without any gradient
+    min_discarded: int = 10  # backwards whose gradients are cleared unused
+    discarded_share: float = 0.6  # of the backwards: a first of two passes (SAM) clears half of them
 
 
 @check(
@@ -36,7 +38,7 @@ def missing_step(
     ## What it measures
     Calls of backward and of `optimizer.step`, and whether the stepped parameters had a gradient. Fires for an optimizer
     that is never stepped while at least `min_backwards` backwards reach its parameters, none was updated by hand and
-    no other optimizer steps them, and for one whose steps (at least `min_steps`) never saw a gradient because no backward was called.
+    no other optimizer steps them, for one whose gradients are mostly cleared between backward and step, and for one whose steps (at least `min_steps`) never saw a gradient because no backward was called.
     ## Why it hurts
     The loss is that of the initial weights for ever.
     ## Example
@@ -60,6 +62,7 @@ def missing_step(
     ## References
     `torch.optim` documentation, "Taking an optimization step".
     """
+    told: set[Source | None] = set()
     for optimizer in log.optimizers:
         if optimizer.steps == 0 and log.backwards >= limits.min_backwards and not log.manual_updates:
             if tree is not None and not _reached(tree, optimizer.index):
@@ -93,6 +96,38 @@ def missing_step(
                 treatment=BackwardBeforeStep(optimizer=optimizer.index),
                 demonstrated=f"no backward before {optimizer.steps} steps",
             )
+        elif _discards(optimizer, limits) and not log.manual_updates and optimizer.step_source not in told:
+            told.add(optimizer.step_source)  # one loop may train several models in turn
+            yield _thrown_away(optimizer, lines, limits)
+
+
+def _discards(optimizer: OptimizerRecord, limits: StepLimits) -> bool:
+    used = optimizer.discarded + optimizer.steps
+    return (
+        optimizer.kind != "LBFGS"  # evaluates its closure several times a step
+        and optimizer.discarded >= max(limits.min_discarded, limits.discarded_share * used)
+        and optimizer.fresh_steps >= 0.9 * optimizer.steps
+    )
+
+
+def _thrown_away(optimizer: OptimizerRecord, lines: DataLines | None, limits: StepLimits) -> Finding:
+    """At the clearing where the step waits on purpose (for a number of batches), else at the step outside the loop."""
+    step = optimizer.step_source
+    plain = any(line.source.line == step.line for line in lines.of("step")) if lines and step else True
+    place = step if plain else optimizer.zero_grad_source or step
+    every = round((optimizer.discarded + optimizer.steps) / max(1, optimizer.steps))
+    return Finding(
+        message=f"{optimizer.discarded} of {optimizer.discarded + optimizer.steps} backwards are thrown away: their "
+        f"gradients are cleared and optimizer.step() comes once in {every} batches",
+        location=Location(path=place.path, line=place.line) if place else Location(),
+        faults=("missing-step", "lr-too-low", "accumulation-unscaled"),
+        measured={
+            "discarded": Measure(value=optimizer.discarded, threshold=limits.min_discarded),
+            "steps": Measure(value=optimizer.steps),
+        },
+        remedy="step after each backward; to accumulate, clear the gradients after the step and not before each backward",
+        demonstrated=f"{optimizer.discarded} gradients were cleared before a step",
+    )
 
 
 def _stepped_elsewhere(log: OptimizerLog, idle: OptimizerRecord) -> bool:

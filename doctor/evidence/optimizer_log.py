@@ -20,7 +20,8 @@ class OptimizerRecord:
     cleared between its previous step and this one (1.0: nothing was cleared). `settings` are the defaults of its
     first group (`lr`, `momentum`, `betas` ...). `parameters` are names from `ModuleTree` (`""` root prefix left
     out); tensors that belong to no module are named `<tensor 64x32 at train.py:12>`.
-    `steps_without_gradient` counts steps at which no parameter had a gradient.
+    `steps_without_gradient` counts steps at which no parameter had a gradient, `discarded` backwards whose gradients
+    were cleared before any optimizer stepped, `fresh_steps` steps that use the gradients of a backward as it left them.
     """
 
     index: int
@@ -34,6 +35,8 @@ class OptimizerRecord:
     backward_source: Source | None = None
     steps: int = 0
     zero_grads: int = 0
+    discarded: int = 0
+    fresh_steps: int = 0
     backwards_per_step: float = 1.0
     carried: tuple[float, ...] = ()
     steps_without_gradient: int = 0
@@ -114,6 +117,8 @@ def optimizer_log(recording: Recording) -> OptimizerLog:
                 backward_source=source(end["backward_source"]),
                 steps=end["steps"],
                 zero_grads=end["zero_grads"],
+                discarded=end.get("discarded", 0),
+                fresh_steps=end.get("fresh_steps", 0),
                 backwards_per_step=sum(step["backwards"] for step in own) / len(own) if own else 0.0,
                 carried=tuple(step["carried"] for step in own if step["carried"] is not None),
                 steps_without_gradient=sum(step["held"] == 0 for step in own),

@@ -79,6 +79,9 @@ class Watched:
     steps: int = 0
     zero_grads: int = 0
     backwards: int = 0
+    unused: bool = False  # a backward came, and no optimizer has stepped since
+    discarded: int = 0  # backwards whose gradients were cleared before any optimizer stepped
+    fresh_steps: int = 0  # steps right after a backward: what they use was neither cleared nor put there by hand
     described: bool = False
     step_source: Line | None = None
     zero_grad_source: Line | None = None
@@ -96,6 +99,13 @@ class Watched:
         """After a step: remember the gradients that are still in place."""
         self.left_over = [(p, p.grad, p.grad._version) for p in parameters if p.grad is not None]
         self.carried = float(len(self.left_over)) and 1.0
+
+    def note_clearing(self) -> None:
+        """Before gradients are cleared: whether anything has used them."""
+        held = (reference() for reference in self.tensors)
+        if self.unused and any(p is not None and p.grad is not None for p in held):
+            self.discarded += 1
+        self.unused = False
 
     def note_before_backward(self) -> None:
         """Before a backward: which of the last step's gradients have not been cleared since."""

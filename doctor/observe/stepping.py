@@ -35,6 +35,7 @@ class StepWatch:
         patches = self._recorder.patches
         patches.wrap(torch.optim.Optimizer, "__init__", self._optimizer_created)
         patches.wrap(torch.optim.Optimizer, "zero_grad", self._zero_grad)
+        patches.wrap(torch.nn.Module, "zero_grad", self._module_cleared)
         patches.wrap(torch.optim.lr_scheduler.LRScheduler, "__init__", self._scheduler_created)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
             patches.wrap(torch.nn.utils.clip_grad, name, self._clipped)
@@ -72,6 +73,7 @@ class StepWatch:
         for watched in self.all:
             watched.losses.append(loss if loss is not None else math.nan)
             watched.backwards += 1
+            watched.unused = True
             watched.backward_source = watched.backward_source or line
 
     def report(self) -> None:
@@ -125,8 +127,17 @@ class StepWatch:
         watched = self._by_id.get(id(optimizer))
         if watched is not None:
             watched.zero_grads += 1
+            watched.note_clearing()
             watched.zero_grad_source = watched.zero_grad_source or self._recorder.frames.line()
         return original(optimizer, *args, **kwargs)
+
+    def _module_cleared(self, original: Any, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        first = next(module.parameters(), None)
+        for watched in self.all:
+            if first is not None and any(reference() is first for reference in watched.tensors):
+                watched.zero_grad_source = watched.zero_grad_source or self._recorder.frames.line()
+                watched.note_clearing()
+        return original(module, *args, **kwargs)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         if self._recorder.budget_reached:
@@ -192,6 +203,9 @@ class StepWatch:
                 at=time.perf_counter(),
             )
             watched.steps += 1
+            watched.fresh_steps += watched.unused
+            for each in self.all:
+                each.unused = False
             watched.losses, watched.backwards = [], 0
             watched.note_left_over(tensors)
         recorder.moment("after_step", optimizer)
@@ -228,6 +242,8 @@ class StepWatch:
             "backward_source": watched.backward_source,
             "steps": watched.steps,
             "zero_grads": watched.zero_grads,
+            "discarded": watched.discarded,
+            "fresh_steps": watched.fresh_steps,
         }
 
 
