@@ -1,4 +1,4 @@
-"""What the loss is a sum of, read from the tape: its terms with their signs, and what never became part of it."""
+"""What the loss is a sum of, read from the tape: its terms with their signs and factors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from doctor.evidence.base import Evidence, Source
+from doctor.evidence.loss_leftovers import SAME, LooseSample, UnusedTerm, loose_samples, maker, unused_terms
 from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
 from doctor.probes import probe
 
-# A term's value passes these unchanged, up to a positive factor or its shape.
-_SAME = frozenset({"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "alias", "clone", "_to_copy", "expand",
-                   "detach", "contiguous", "_reshape_alias", "lift_fresh", "t", "transpose", "permute"})  # fmt: skip
 _REDUCTIONS = frozenset({"mean", "sum"})
 _CRITERIA = {
     "nll_loss_forward": "cross-entropy", "nll_loss2d_forward": "cross-entropy", "mse_loss": "squared error",
@@ -21,8 +19,6 @@ _CRITERIA = {
 _RANDOM = frozenset({"randn", "randn_like", "normal", "normal_functional", "rand", "rand_like", "uniform", "bernoulli",
                      "native_dropout", "randperm", "randint", "multinomial", "exponential"})  # fmt: skip
 _MOVES = frozenset({"t", "transpose", "permute"})
-_LAYERS = frozenset({"addmm", "convolution", "mm", "bmm"})
-_NOISE = frozenset({"randn", "randn_like", "normal", "normal_functional"})
 _DEPTH = 60
 _MOST_STEPS = 200  # a loss with more summands is not taken apart further
 
@@ -57,24 +53,6 @@ class Repeated:
 
 
 @dataclass(frozen=True)
-class UnusedTerm:
-    """A scalar that was computed with gradients and is no part of the loss; `lost` parameters depend on it alone."""
-
-    operation: str
-    source: Source | None
-    lost: tuple[str, ...] = ()
-    used: bool = False
-
-
-@dataclass(frozen=True)
-class LooseSample:
-    """A random sample whose scale the model computes, and which is all that the scale is used for."""
-
-    source: Source | None
-    scale_source: Source | None
-
-
-@dataclass(frozen=True)
 class LossTerms(Evidence):
     """The summands of the taped loss; `source` is where the last sum (or the only term) was computed."""
 
@@ -98,22 +76,16 @@ def terms_of(tape: Tape) -> LossTerms:
     walk = _Walk(tape)
     if tape.loss is not None:
         walk.descend(tape.loss, 1, 1.0)
-    top = _maker(tape, tape.loss) if tape.loss is not None else None
+    top = maker(tape, tape.loss) if tape.loss is not None else None
     return LossTerms(
         terms=tuple(walk.terms),
         source=top.source if top else None,
-        unused=tuple(_unused(tape)),
-        loose_samples=tuple(_loose_samples(tape)),
+        unused=tuple(unused_terms(tape)),
+        loose_samples=tuple(loose_samples(tape)),
         repeated=tuple(walk.repeated(tape.loss)) if tape.loss is not None else (),
         divided_by=tuple(walk.divisors),
         divided_source=walk.divided_source,
     )
-
-
-def _maker(tape: Tape, tensor: int) -> Op | None:
-    """The operation that made a tensor; None for what came into the step, also under another handle."""
-    op = tape.producer(tensor)
-    return None if op is None or any(note.id == tensor for note in op.inputs) else op
 
 
 class _Walk:
@@ -131,7 +103,7 @@ class _Walk:
 
     def descend(self, tensor: int, sign: int, scale: float, reduction: str = "", elements: int = 1) -> None:
         """Add the terms below this tensor."""
-        op = _maker(self.tape, tensor)
+        op = maker(self.tape, tensor)
         self._steps += 1
         if op is None or self._steps > _MOST_STEPS:
             return
@@ -144,7 +116,7 @@ class _Walk:
 
     def _follow(self, op: Op, sign: int, scale: float, reduction: str, elements: int) -> None:
         name = op.name
-        if name in _SAME and op.inputs:
+        if name in SAME and op.inputs:
             self.descend(op.inputs[0].id, sign, scale, reduction, elements)
         elif name == "neg":
             self.descend(op.inputs[0].id, -sign, scale, reduction, elements)
@@ -162,7 +134,7 @@ class _Walk:
             for note in op.inputs:
                 self.descend(note.id, sign, scale, reduction, elements)
         elif name in _REDUCTIONS and op.inputs:
-            inner = _maker(self.tape, op.inputs[0].id)
+            inner = maker(self.tape, op.inputs[0].id)
             together = inner is not None and inner.name == "stack"
             kept = max(1, _count(op.outputs[0])) if op.outputs else 1
             if not reduction and not together:
@@ -191,8 +163,8 @@ class _Walk:
             self._leaf(op, 0, scale, reduction, elements)
 
     def _weighted(self, term: TensorNote, weight: TensorNote, sign: int, scale: float, reduction: str, n: int) -> None:
-        maker = _maker(self.tape, weight.id)
-        positive = maker is not None and maker.name in (
+        made_by = maker(self.tape, weight.id)
+        positive = made_by is not None and made_by.name in (
             "scatter",
             "one_hot",
             "eq",
@@ -231,15 +203,15 @@ class _Walk:
             self._add(name, op, sign, scale, reduction, elements)
 
     def _is_log(self, note: TensorNote) -> bool:
-        op = _maker(self.tape, note.id)
+        op = maker(self.tape, note.id)
         for _ in range(6):
             if op is None:
                 return False
             if op.name in ("_log_softmax", "log"):
                 return True
-            if op.name not in _SAME or not op.inputs:
+            if op.name not in SAME or not op.inputs:
                 return False
-            op = _maker(self.tape, op.inputs[0].id)
+            op = maker(self.tape, op.inputs[0].id)
         return False
 
     def _add(self, kind: str, op: Op, sign: int, scale: float, reduction: str, elements: int) -> None:
@@ -251,17 +223,17 @@ class _Walk:
         queue = [(loss, 1)]
         while queue and len(queue) < 500:
             tensor, sign = queue.pop(0)
-            op = _maker(self.tape, tensor)
+            op = maker(self.tape, tensor)
             if op is None or not op.inputs or not op.outputs:
                 continue
             scalar = _count(op.outputs[0]) == 1
-            stacked = _maker(self.tape, op.inputs[0].id) if op.name in _REDUCTIONS else None
+            stacked = maker(self.tape, op.inputs[0].id) if op.name in _REDUCTIONS else None
             if stacked is not None and stacked.name == "stack" and all(_count(note) == 1 for note in stacked.inputs):
                 queue += [(note.id, sign) for note in stacked.inputs]
             elif scalar and op.name in ("add", "sub", "rsub"):
                 signs = {"add": (1, 1), "sub": (1, -1), "rsub": (-1, 1)}[op.name]
                 queue += [(note.id, sign * own) for note, own in zip(op.inputs, signs, strict=False)]
-            elif scalar and (op.name in _SAME or op.name == "neg" or (op.name in ("mul", "div") and _factor(op))):
+            elif scalar and (op.name in SAME or op.name == "neg" or (op.name in ("mul", "div") and _factor(op))):
                 negative = op.name == "neg" or (op.name in ("mul", "div") and (_factor(op) or 1) < 0)
                 queue.append((op.inputs[0].id, -sign if negative else sign))
             elif any(note.requires_grad for note in op.inputs):
@@ -277,10 +249,10 @@ class _Walk:
         known = self._numbers.get(tensor)
         if known is not None:
             return known
-        op = _maker(self.tape, tensor)
+        op = maker(self.tape, tensor)
         if op is None or op.name in _RANDOM or depth > _DEPTH:
             found: object = tensor
-        elif op.name in _SAME and op.inputs and _count(op.inputs[0]) == _count(op.outputs[0]) and op.name not in _MOVES:
+        elif op.name in SAME and op.inputs and _count(op.inputs[0]) == _count(op.outputs[0]) and op.name not in _MOVES:
             found = self.number(op.inputs[0].id, depth + 1)
         else:
             place = next(index for index, note in enumerate(op.outputs) if note.id == tensor)
@@ -304,127 +276,3 @@ def _count(note: TensorNote) -> int:
     for length in note.shape:
         count *= length
     return count
-
-
-def _above(tape: Tape, loss: int) -> set[int]:
-    """Indices of the operations that the loss was computed from."""
-    found: set[int] = set()
-    queue = [loss]
-    while queue:
-        op = _maker(tape, queue.pop())
-        if op is not None and op.index not in found:
-            found.add(op.index)
-            queue.extend(note.id for note in op.inputs)
-    return found
-
-
-def _unused(tape: Tape) -> Iterator[UnusedTerm]:
-    """Scalars with parameters above them, which nothing of the loss was computed from."""
-    if tape.loss is None:
-        return
-    inside = _above(tape, tape.loss)
-    flows = _flows(tape)
-    reached = flows.get(tape.loss, frozenset())
-    for op in tape.forward:
-        if op.index in inside or not op.grad_enabled or not op.outputs or op.outputs[0].shape != ():
-            continue
-        note = op.outputs[0]
-        above = flows.get(note.id, frozenset())
-        if not above or not note.floating or not any(used.requires_grad for used in op.inputs):
-            continue
-        consumers = [c for c in tape.consumers(note.id) if c.name not in ("_local_scalar_dense", "detach")]
-        if any(c.outputs and c.outputs[0].shape == () and c.index not in inside for c in consumers):
-            continue  # part of a larger one
-        yield UnusedTerm(op.name, op.source, tuple(sorted(above - reached)), bool(tape.consumers(note.id)))
-
-
-def _flows(tape: Tape) -> dict[int, frozenset[str]]:
-    flows: dict[int, frozenset[str]] = {}
-    for op in tape.forward:
-        above: frozenset[str] = frozenset()
-        for note in op.inputs:
-            if note.parameter and note.requires_grad:
-                above |= {note.parameter}
-            elif note.requires_grad:
-                above |= flows.get(note.id, frozenset())
-        for note in op.outputs:
-            flows[note.id] = above | flows.get(note.id, frozenset())
-    return flows
-
-
-def _loose_samples(tape: Tape) -> Iterator[LooseSample]:
-    """Mean + noise * scale, where neither mean nor scale is used for anything else on the way to the loss."""
-    if tape.loss is None:
-        return
-    inside = _above(tape, tape.loss)
-    for op in tape.named("mul", "addcmul"):
-        if op.index not in inside or len(op.inputs) < 2:
-            continue
-        noise = [position for position, note in enumerate(op.inputs[-2:]) if _is_noise(tape, note)]
-        if len(noise) != 1:
-            continue
-        scale = op.inputs[-2:][1 - noise[0]]
-        raw = _origin_of_scale(tape, scale)
-        if raw is None or not scale.requires_grad:
-            continue
-        maker = _maker(tape, raw.id)
-        if _decoded(tape, op, inside) and _used_once(tape, raw, op, inside):
-            yield LooseSample(op.source, maker.source if maker else None)
-            return
-
-
-def _is_noise(tape: Tape, note: TensorNote) -> bool:
-    op = _maker(tape, note.id)
-    return op is not None and op.name in _NOISE and len(note.shape) >= 2
-
-
-def _origin_of_scale(tape: Tape, note: TensorNote) -> TensorNote | None:
-    """The log-variance (or raw scale) of a sample, as a layer gave it: exp or softplus stands between."""
-    positive = False
-    for _ in range(8):
-        op = _maker(tape, note.id)
-        if op is None or not op.inputs:
-            return None
-        if op.name in ("exp", "softplus", "sqrt", "sigmoid"):
-            positive = True
-        elif op.name not in ("mul", "div", "add", "clamp", "clamp_min", *_SAME):
-            return note if positive and op.name in (*_LAYERS, "split", "split_with_sizes", "slice") else None
-        if sum(bool(other.requires_grad) for other in op.inputs) != 1:
-            return None
-        note = next(other for other in op.inputs if other.requires_grad)
-    return None
-
-
-def _decoded(tape: Tape, sample: Op, inside: set[int]) -> bool:
-    """Whether a layer with parameters stands between the sample and the loss."""
-    queue, seen = [note.id for note in sample.outputs], set[int]()
-    while queue:
-        for consumer in tape.consumers(queue.pop()):
-            if consumer.index in inside and consumer.index not in seen:
-                seen.add(consumer.index)
-                if consumer.name in _LAYERS and len(consumer.inputs) > 1:
-                    return True
-                queue.extend(note.id for note in consumer.outputs)
-    return False
-
-
-def _used_once(tape: Tape, raw: TensorNote, sample: Op, inside: set[int]) -> bool:
-    """Whether everything in the loss that reads the scale does so through this sample."""
-    queue = [raw.id]
-    seen: set[int] = set()
-    while queue:
-        for consumer in tape.consumers(queue.pop()):
-            if consumer.index not in inside or consumer.index in seen or consumer.index == sample.index:
-                continue
-            seen.add(consumer.index)
-            if consumer.name not in ("exp", "softplus", "sqrt", "sigmoid", "mul", "div", "add", "clamp", "clamp_min",
-                                     "randn_like", "empty_like", *_SAME):  # fmt: skip
-                return False
-            if any(note.id == tape.loss for note in consumer.outputs):
-                return False
-            if consumer.outputs and consumer.outputs[0].shape != () and len(consumer.inputs) <= 2:
-                others = [n for n in consumer.inputs if n.requires_grad]
-                if len(others) > 1:
-                    return False
-                queue.extend(note.id for note in consumer.outputs)
-    return True
