@@ -68,5 +68,5 @@ def corrupt_file(contents: ArtifactContents, limits: CorruptLimits) -> Iterator[
                     Related(location=Location(path=file or None, tensor=other.place), message=other.message)
                     for other in others[: limits.most]
                 ),
-                faults=(label,),
+                faults=(label, *first.also),
             )
