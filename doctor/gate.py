@@ -14,6 +14,7 @@ from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_run import ArtifactRun
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.reference_model import ReferenceModel
+from doctor.evidence.reference_process import ReferenceProcess
 from doctor.findings import Effect, Finding, Severity, Verdict
 from doctor.ranking import ranked
 from doctor.registry import Rule
@@ -28,13 +29,19 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     Raises DoctorError when there is no artifact of a known format.
     """
     settings = settings or Settings()
-    started = time.monotonic()
+    began = time.monotonic()
     source = artifact(target, **options)
     probes.load()
     chosen = (*settings.select, *settings.extend_select) if settings.select else ()
     rules = registry.select(registry.load(), chosen, settings.ignore)
     looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
-    found = probes.gather([source], {need.kind for look in looks for need in look.needs} | {ArtifactContents})
+    wanted = {need.kind for look in looks for need in look.needs} | {ArtifactContents}
+    early = {ReferenceProcess} & {kind for want in wanted for kind in probes.computed_from(want)}
+    started = probes.gather([source], early)  # the reference is built while the files are read
+    try:
+        found = probes.gather([source], wanted, started)
+    finally:
+        _close(started.get(ReferenceProcess))
     contents, reference = found[ArtifactContents], found.get(ReferenceModel)
     if isinstance(contents, Unavailable):  # nothing examined is no pass
         raise DoctorError(str(contents))
@@ -51,7 +58,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
-    seconds = round(time.monotonic() - started, 2)
+    seconds = round(time.monotonic() - began, 2)
     report = Report(
         subject=_subject(source, contents, seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
@@ -63,6 +70,11 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         notes=tuple(registry.warnings),
     )
     return suppressions.applied(report, settings)
+
+
+def _close(process: object) -> None:
+    if isinstance(process, ReferenceProcess):
+        process.process.close()
 
 
 def _observed(finding: Finding) -> Finding:

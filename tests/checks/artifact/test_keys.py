@@ -1,10 +1,7 @@
 """Rules on the keys: on the file alone, and against the reference model."""
 
 import json
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -13,8 +10,6 @@ from safetensors.torch import save_file
 from doctor.errors import DoctorError
 from doctor.evidence.reference_model import adapted, common_prefix
 from doctor.findings import Severity
-from doctor.subjects.reference import Built
-from doctor.subjects.reference_child import _describe
 
 MODEL = """
 import torch
@@ -65,22 +60,11 @@ def crash():
 """
 
 
-@contextmanager
-def built_here(spec, timeout_s, memory_mb):
-    path, _, factory = spec.rpartition(":")
-    with TemporaryDirectory() as scratch:
-        facts = _describe(path, factory, Path(scratch))
-        sys.modules.pop(Path(path).stem, None)
-        yield Built(json.loads(json.dumps(facts)), Path(scratch) / "values.bin")
-
-
 @pytest.fixture
-def project(tmp_path, monkeypatch, request):
-    """A folder with the model's code. The reference is built in this process, save where a test is about the child."""
+def project(tmp_path, monkeypatch):
+    """A folder with the model's code."""
     (tmp_path / "net.py").write_text(MODEL)
     monkeypatch.chdir(tmp_path)
-    if "child" not in request.keywords:
-        monkeypatch.setattr("doctor.subjects.reference.built", built_here)
     scope = {}
     exec(MODEL, scope)
     return scope
@@ -111,7 +95,6 @@ def test_the_state_dict_of_the_reference_is_silent(factory, project, judge):
     assert not judge(write(tied_once), reference=f"net.py:{factory}").findings
 
 
-@pytest.mark.child
 def test_half_precision_is_no_drift(project, judge):
     for dtype in (torch.float16, torch.bfloat16):
         state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state_of(project).items()}
@@ -250,7 +233,6 @@ def test_what_a_trainer_leaves_beside_the_weights_is_no_part_of_the_model(projec
     assert not judge(folder / "optimizer.pt").findings
 
 
-@pytest.mark.child
 def test_a_reference_that_cannot_be_built_is_one_line(project, judge):
     name = write(state_of(project))
     with pytest.raises(DoctorError, match="no such backbone"):
@@ -259,14 +241,12 @@ def test_a_reference_that_cannot_be_built_is_one_line(project, judge):
         judge(name, reference="nowhere.py:build")
 
 
-@pytest.mark.child
 def test_a_reference_that_never_ends_is_ended(project, judge):
     Path("slow.py").write_text("import time\n\ndef build():\n    time.sleep(600)\n")
     with pytest.raises(DoctorError, match="not built within"):
         judge(write(state_of(project)), reference="slow.py:build", timeout_s=3.0)
 
 
-@pytest.mark.child
 def test_the_reference_writes_nothing_of_the_users(project, judge, tmp_path):
     text = MODEL + "\n\ndef writing():\n    open('left.txt', 'w').write('x')\n    return build()\n"
     (tmp_path / "writing.py").write_text(text)
