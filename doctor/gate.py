@@ -107,5 +107,6 @@ def _files(source: ArtifactSource, contents: object) -> list[dict[str, Any]]:
 def _subject(source: ArtifactSource, contents: object, seconds: float) -> SubjectSummary:
     count = f"{len(contents.weights)} tensors, " if isinstance(contents, ArtifactContents) else ""
     files = f"{len(source.files)} files, " if len(source.files) > 1 else ""
-    ending = f"{source.format}, {files}{count}{source.size / 1e6:.1f} MB"
+    size = f"{source.size / 1e6:.1f} MB" if source.size >= 1e5 else f"{source.size / 1e3:.1f} kB"
+    ending = f"{source.format}, {files}{count}{size}"
     return SubjectSummary(kind="artifact", target=source.path, outcome="read", ending=ending, seconds=seconds)
