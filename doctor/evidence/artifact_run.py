@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 _UNSAFE = ("path-traversal",)
 _BROKEN = ("truncated-file", "corrupt-file", "malformed-header", "missing-shard")
 _RUN_ALONE = ("onnx", "torchscript", "pt2")
+_PICKLED = ("torch-zip", "torch-legacy")
 _WEIGHTS = ("safetensors", "sharded", "huggingface", "torch-zip", "torch-legacy", "torch-tar", "pickle")
 
 
@@ -227,7 +228,9 @@ def artifact_run(
         raise Unavailable(f"a file of the format {kind} is not run")
     if kind in _WEIGHTS and not source.reference:
         raise Unavailable("weights alone are not run; give --reference module:factory")
-    if (contents.labelled(*_UNSAFE) or not manifest.safe) and not source.trust:
+    # Of a whole module of the reference's own classes only the numbers are taken: nothing is unpickled.
+    own = model.own_classes if model is not None and kind in _PICKLED else frozenset[str]()
+    if (contents.labelled(*_UNSAFE) or not manifest.safe(own)) and not source.trust:
         raise Unavailable("the artifact was not judged safe, and is not run; --trust runs it all the same")
     if contents.labelled(*_BROKEN):
         raise Unavailable("the artifact is damaged, and is not run")
@@ -239,6 +242,7 @@ def artifact_run(
         "trust": source.trust,
         "inputs_declared": [_plain(port) for port in contract.inputs] if contract else [],
         "quantised": sorted({note.detail for note in contract.of("quantised")}) if contract else [],
+        "state": _state(source, contents) if kind in _PICKLED else [],
         "tolerance": dict(getattr(source, "tolerance", None) or {}),
     }
     # The process that built the reference goes on, save where the artifact shall not find what that code left there.
@@ -247,6 +251,24 @@ def artifact_run(
     return from_events(
         _events(source, job, ready), named=bool(contract and contract.named), reference_asked=bool(source.reference)
     )
+
+
+def _state(source: ArtifactSource, contents: ArtifactContents) -> list[dict[str, Any]]:
+    """Where the numbers of every weight lie; empty where not all can be read."""
+    if any(tensor.unread for tensor in contents.weights):
+        return []
+    return [
+        {
+            "name": tensor.name,
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "strides": tensor.strides,
+            "file": str(Path(source.root, tensor.file)),
+            "offset": tensor.offset,
+            "nbytes": tensor.nbytes,
+        }
+        for tensor in contents.weights
+    ]
 
 
 def _events(source: ArtifactSource, job: dict[str, Any], ready: ModelProcess | None) -> list[dict[str, Any]]:

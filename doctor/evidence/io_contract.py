@@ -90,6 +90,6 @@ def io_contract(source: ArtifactSource, manifest: PickleManifest) -> IOContract:
     from doctor.interfaces import reading
 
     try:
-        return reading.read(Path(source.root) / file.path, file.path, file.format, attributes=manifest.safe)
+        return reading.read(Path(source.root) / file.path, file.path, file.format, attributes=manifest.safe())
     except reading.UnreadableInterface as failure:
         raise Unavailable(f"{file.path}: {failure}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -64,6 +65,13 @@ class ReferenceModel(Evidence):
     prefix: str = ""
     compared: Mapping[str, Comparison] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+
+    @property
+    def own_classes(self) -> frozenset[str]:
+        """The user's classes of layers as a pickle names them, also one that was written by the script itself."""
+        names = [name for name in self.classes if not name.startswith("torch.")]
+        names = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+        return frozenset(names) | {f"__main__.{name.rpartition('.')[2]}" for name in names}
 
     @cached_property
     def _tied(self) -> dict[str, tuple[str, ...]]:

@@ -31,7 +31,7 @@ def run(job: dict[str, Any], emit: Emit, reference: Reference | None = None) -> 
             file=reference.file,
         )
     try:
-        backend = opened(job["path"], job["kind"], reference, trust=job["trust"])
+        backend = opened(job["path"], job["kind"], reference, trust=job["trust"], state=job.get("state", ()))
     except LoadError as failure:
         emit("load", error=str(failure))
         return
