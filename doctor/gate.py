@@ -52,7 +52,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         raise DoctorError(run.inputs_error, "see --inputs")
     findings, skips = registry.run(looks, found, settings.rules)
     crashed = [skip for skip in skips if skip.crashed]
-    if crashed and not findings:
+    if crashed and not any(finding.level is not Severity.INFO for finding in findings):
         raise DoctorError(f"{crashed[0].rule} {crashed[0].reason}")
     order = ranked(grouped([_observed(finding) for finding in findings]))
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}

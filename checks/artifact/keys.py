@@ -7,13 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
+from doctor.evidence.artifact_run import ParityRun
 from doctor.evidence.artifact_source import ArtifactSource
+from doctor.evidence.io_contract import IOContract
 from doctor.evidence.reference_model import ReferenceModel, adapted
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import check, look
 
-from ._names import ADAPTER, UNREAD, comparable, listed, named
+from ._names import ADAPTER, UNREAD, comparable, listed, named, packed
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -42,7 +44,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
     save_file(model.state_dict(), "model.safetensors")
     ```
     ## When it is right
-    For a backbone that is shipped without its head: give the backbone's factory as the reference. An adapter with its
+    Weights of quantised layers of TorchScript, which are packed with their scales. For a backbone that is shipped without its head: give the backbone's factory as the reference. An adapter with its
     adapter_config.json is not expected to hold the base model.
     ## References
     torch.nn.Module.load_state_dict, `strict`.
@@ -51,6 +53,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
     if not comparable(source, names):
         return
     missing = [name for name in reference.missing(names) if reference.state[name].parameter]
+    missing = [name for name in missing if not packed(name, contents)]
     adapters = sum(bool(ADAPTER.search(name)) for name in names)
     if not missing or len(missing) == len(reference.state) or adapters * 2 > len(names):
         return
@@ -182,6 +185,25 @@ def key_prefix(
         yield from _untied(contents, weights, names, reference)
 
 
+@look("MOD003")
+def adapter_in_the_graph(
+    contract: IOContract, reference: ReferenceModel | None, parity: ParityRun | None
+) -> Iterator[Finding]:
+    """An ONNX graph that computes an adapter beside the layer that it belongs to."""
+    notes = contract.of("adapter")
+    if not notes or (reference is not None and any(ADAPTER.search(name) for name in reference.state)):
+        return
+    faithful = parity is not None and parity.faithful
+    yield Finding(
+        message=f"{len(notes)} nodes compute an adapter beside its base layer: {listed([n.place for n in notes], 3)}",
+        severity=Severity.INFO if faithful else None,
+        location=Location(path=contract.file, module=notes[0].place),
+        measured={"adapters": Measure(value=len(notes), threshold=0)},
+        remedy="merge the adapter before exporting (merge_and_unload)",
+        faults=("unmerged-adapter",),
+    )
+
+
 def _wrapper(names: dict[str, TensorEntry]) -> str:
     """A wrapper's prefix that every key has; averaged models have `module.` by design, and their own counter."""
     if "n_averaged" in names:
@@ -240,6 +262,9 @@ def _untied(
     if reference is None and config.get("tie_word_embeddings") is True:
         heads = [name for name in names if re.search(r"(^|\.)(lm_head|output_projection)\.weight$", name)]
         tables = [name for name in names if re.search(r"(embed_tokens|wte|word_embeddings|shared)\.weight$", name)]
+        if heads and not tables:  # a table of another name: the only other matrix of the same shape
+            shape = names[heads[0]].shape
+            tables = [name for name, entry in names.items() if entry.shape == shape and name not in heads]
         groups = [[*heads, *tables]] if heads and len(tables) == 1 else []
     stats = weights.named()
     for group in groups:

@@ -71,7 +71,7 @@ def project(tmp_path, monkeypatch):
 
 
 def write(state, name="net.safetensors"):
-    if name.endswith("safetensors"):
+    if str(name).endswith("safetensors"):
         save_file({key: value.clone().contiguous() for key, value in state.items()}, name)
     else:
         torch.save(state, name)
@@ -290,3 +290,56 @@ def test_tensors_beside_the_state_dict_of_a_checkpoint_are_no_part_of_it(entry, 
             fault for f in serious(judge(write(plain, "last.pt"), reference="net.py:build")) for fault in f.faults
         }
         assert "silent-missing-keys" not in faults
+
+
+def test_a_tied_table_of_any_name_is_known_by_its_shape(project, tmp_path, judge):
+    state = {
+        "tok.weight": torch.randn(40, 24),
+        "pos.weight": torch.randn(64, 24),
+        "lm_head.weight": torch.randn(40, 24),
+    }
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "x", "tie_word_embeddings": True}))
+    write(state, folder / "model.safetensors")
+    assert [f.faults for f in serious(judge(folder))] == [("untied-weights",)]
+    write(state | {"lm_head.weight": state["tok.weight"]}, folder / "model.safetensors")
+    assert not [f for f in serious(judge(folder)) if f.rule == "MOD003"]
+
+
+def test_weights_that_are_packed_with_their_scales_are_not_missing(project, judge):
+    torch.manual_seed(0)
+    quantised = torch.ao.quantization.quantize_dynamic(project["build"](), {torch.nn.Linear}, dtype=torch.qint8)
+    torch.jit.trace(quantised, torch.randint(0, 40, (2, 5))).save("net.pt")
+    assert not [f for f in serious(judge("net.pt", reference="net.py:build")) if f.rule == "MOD002"]
+
+
+def test_an_adapter_in_a_graph_is_unmerged_unless_the_reference_has_it(project, tmp_path, judge):
+    torch.manual_seed(0)
+
+    class Adapted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base_layer = torch.nn.Linear(8, 8)
+            self.lora_A, self.lora_B = torch.nn.Linear(8, 2, bias=False), torch.nn.Linear(2, 8, bias=False)
+
+        def forward(self, x):
+            return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = Adapted()
+
+        def forward(self, x):
+            return self.layer(x).relu()
+
+    torch.onnx.export(
+        Net(), (torch.randn(3, 8),), "net.onnx", dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
+    )
+    assert [f.faults for f in serious(judge("net.onnx"))] == [("unmerged-adapter",)]
+    (tmp_path / "lora.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.lora_A = torch.nn.Linear(8, 2)\n\n    def forward(self, x):\n        return x\n\nbuild = Net\n"
+    )
+    assert not [f for f in judge("net.onnx", reference="lora.py:build").findings if f.rule == "MOD003"]

@@ -274,3 +274,25 @@ def test_the_uniform_test_knows_a_draw_from_what_moved():
         for _ in range(50)
     ]
     assert not any(moved)
+
+
+def test_layers_called_batch_norm_without_statistics_are_a_warning(tmp_path, judge):
+    class Net(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.conv, self.bn1, self.fc = nn.Conv2d(3, 8, 3), norm(8), nn.Linear(8, 4)
+
+    def saved(norm, drop=("running", "num_batches")):
+        torch.manual_seed(0)
+        state = state_of(Net(norm))
+        state["bn1.weight"] += torch.randn(8) * 0.1
+        return save({name: value for name, value in state.items() if not any(word in name for word in drop)}, tmp_path)
+
+    (finding,) = serious(judge(saved(nn.BatchNorm2d)), "WGT003")
+    assert (finding.level, finding.faults) == (Severity.WARNING, ("missing-buffers",))
+    assert "bn1" in finding.message
+    whole = state_of(Net(nn.BatchNorm2d))
+    whole["bn1.running_mean"] += 1.0
+    assert not serious(judge(save(whole, tmp_path)), "WGT003")
+    renamed = {name.replace("bn1", "norm1"): value for name, value in state_of(Net(nn.InstanceNorm2d)).items()}
+    assert not serious(judge(save(renamed, tmp_path)), "WGT003")

@@ -83,6 +83,16 @@ def test_what_the_users_code_writes_stays_away_from_the_users_files(place, tmp_p
     assert not (tmp_path / "written.txt").exists()
 
 
+class Bomb:
+    """It makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
 SERVED = """
 import os
 import torch
@@ -153,6 +163,46 @@ def test_what_runs_on_trust_gets_a_process_of_its_own(place, monkeypatch):
     assert made == [{}, {"bare": True}]
 
 
+def test_a_whole_module_is_compared_by_its_numbers_and_never_unpickled(place, tmp_path):
+    module = place()
+    executed = tmp_path / "executed"
+    for other, told in ((0.0, set()), (1.5, {"IOC001"})):
+        with torch.no_grad():
+            module[0].weight += other * torch.randn(8, 6)
+        torch.save(module, "net.pt")
+        report = gate("net.pt", reference="net.py:build")
+        assert {finding.rule for finding in report.findings if finding.level != "info"} == told
+    module.extra = Bomb(executed)
+    torch.save(module, "net.pt")
+    assert "FIL002" in {finding.rule for finding in gate("net.pt", reference="net.py:build").findings}
+    assert not executed.exists()
+
+
+def test_a_module_pickled_in_training_mode_is_a_warning(place):
+    place()
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2))
+    torch.save(model.train(), "net.pt")
+    (finding,) = [finding for finding in gate("net.pt").findings if finding.rule == "IOC002"]
+    assert (str(finding.level), finding.faults[0], finding.location.module) == ("warning", "train-mode-export", "1")
+    torch.save({"model": model, "epoch": 3}, "net.pt")  # to go on from
+    assert "IOC002" not in {finding.rule for finding in gate("net.pt").findings}
+    model[1].p = 0
+    for harmless in (model, model.eval()):
+        torch.save(harmless, "net.pt")
+        assert "IOC002" not in {finding.rule for finding in gate("net.pt").findings}
+
+
+def test_a_signature_that_cannot_be_read_is_no_pass(place, monkeypatch):
+    place()
+
+    def fails(*arguments, **options):
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("doctor.interfaces.torchscript.read", fails)
+    with pytest.raises(DoctorError, match="signature cannot be read"):
+        gate("net.pt")
+
+
 def test_a_reference_that_is_not_built_in_time_is_said(place):
     place(extra="time.sleep(60)")
     with pytest.raises(DoctorError, match="not built within 3 s"):
@@ -174,11 +224,7 @@ def test_no_process_is_left_behind(place, monkeypatch, tmp_path):
 def test_nothing_runs_that_was_not_judged_safe(place, tmp_path):
     model = place()
 
-    class Bomb:
-        def __reduce__(self):
-            return (os.system, (f"touch {tmp_path / 'executed'}",))
-
-    torch.save({"model": model.state_dict(), "x": Bomb()}, "net.pt")
+    torch.save({"model": model.state_dict(), "x": Bomb(tmp_path / "executed")}, "net.pt")
     found = run()
     assert "not judged safe" in str(found[ArtifactRun])
     assert not (tmp_path / "executed").exists()
