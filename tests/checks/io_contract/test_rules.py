@@ -319,6 +319,15 @@ class TestMismatch:
         assert "missing-preprocessing" in found.faults
         assert found.location.tensor == "mean"
 
+    def test_other_constants_where_the_exporter_has_folded_layers(self, nets, exports, examine):
+        model = nets.camera()
+        model.mean.zero_()
+        model.net.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(model.net.conv, model.net.bn)
+        model.net.bn = nn.Identity()
+        found = examine(exports.traced("camera", model), "camera").told["IOC001"]
+        assert "missing-preprocessing" in found.faults
+        assert found.location.tensor == "mean"
+
     def test_two_weights_under_each_others_names(self, nets, exports, examine):
         model = nets.match()
         one, other = model.user.weight.data.clone(), model.item.weight.data.clone()
