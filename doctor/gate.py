@@ -22,6 +22,17 @@ from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.artifact import artifact
 from doctor.symptoms import grouped
 
+EVIDENCE = (
+    "artifact_contents",
+    "artifact_run",
+    "artifact_source",
+    "io_contract",
+    "pickle_manifest",
+    "reference_model",
+    "reference_process",
+    "weight_stats",
+)  # the modules of doctor.evidence about artifacts
+
 
 def gate(target: str, settings: Settings | None = None, **options: Any) -> Report:
     """Judge the artifact at a path; `options` are fields of ArtifactSource (`reference="net.py:build"`).
@@ -31,9 +42,7 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     settings = settings or Settings()
     began = time.monotonic()
     source = artifact(target, **options)
-    probes.load()
-    chosen = (*settings.select, *settings.extend_select) if settings.select else ()
-    rules = registry.select(registry.load(), chosen, settings.ignore)
+    rules = _rules(settings)
     looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
     wanted = {need.kind for look in looks for need in look.needs} | {ArtifactContents}
     early = {ReferenceProcess} & {kind for want in wanted for kind in probes.computed_from(want)}
@@ -70,6 +79,19 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         notes=tuple(registry.warnings),
     )
     return suppressions.applied(report, settings)
+
+
+def _rules(settings: Settings) -> tuple[Rule, ...]:
+    """The selected rules, as far as they may concern artifacts: the others' modules are not imported, nor their evidence.
+
+    Every kind of evidence about artifacts has its probe in its own module, hence comes with the rule that asks for it.
+    """
+    chosen = (*settings.select, *settings.extend_select) if settings.select else ()
+    try:
+        return registry.select(registry.load(using=EVIDENCE), chosen, settings.ignore)
+    except DoctorError:  # a selector of other rules, or of none
+        probes.load()
+        return registry.select(registry.load(), chosen, settings.ignore)
 
 
 def _close(process: object) -> None:
