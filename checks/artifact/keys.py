@@ -17,6 +17,7 @@ from doctor.registry import check, look
 
 from ._names import ADAPTER, UNREAD, comparable, listed, named, packed
 
+_CALLED_SO = re.compile(r"(^|[._])(adapters?|prompt_embeddings|prefix_encoder|ia3)([._]|$)")
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -63,7 +64,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
         location=Location(path=source.files[0].path, module=modules[0], tensor=missing[0]),
         measured={"missing": Measure(value=len(missing), threshold=0, unit=f"of {len(reference.state)}")},
         remedy="export the whole state dict, and load with strict=True",
-        follows_from=UNREAD,
+        follows_from=(*UNREAD, "unmerged-adapter"),
     )
 
 
@@ -99,29 +100,6 @@ def missing_reference_buffers(
             measured={"missing": Measure(value=len(counters), threshold=0)},
             remedy="save model.state_dict()",
         )
-
-
-@look("WGT005")
-def untrained_against_reference(
-    weights: WeightStats, contents: ArtifactContents, reference: ReferenceModel
-) -> Iterator[Finding]:
-    """A layer that is as drawn in the artifact and trained in the reference."""
-    stats = weights.named()
-    aligned = reference.aligned(tensor.name for tensor in contents.weights)
-    for name, comparison in reference.compared.items():
-        found = stats.get(aligned[name])
-        bound = weights.initial_bound(found) if found is not None else None
-        if found is None or bound is None or found.count < 16:
-            continue
-        if comparison.relative > 0.2 and found.uniform_within(bound) and comparison.size:
-            yield Finding(
-                message=f"its {found.count} weights are uniform within ±{bound:.4g}, as torch.nn draws them; the "
-                f"reference's trained ones differ by {comparison.relative:.2g} of their size",
-                severity=Severity.ERROR,
-                location=Location(path=found.file, tensor=found.name),
-                measured={"largest": Measure(value=found.largest, threshold=bound)},
-                remedy="export the trained layer",
-            )
 
 
 @check(
@@ -164,6 +142,9 @@ def key_prefix(
         return
     where = Location(path=source.files[0].path, tensor=next(iter(names)))
     adapters = [name for name in names if ADAPTER.search(name)]
+    if reference is not None and not adapters:  # by other names that the model of the code lacks
+        surplus = set(reference.unexpected(names))
+        adapters = [name for own, name in reference.aligned(names).items() if own in surplus and _CALLED_SO.search(own)]
     if adapters:
         yield from _adapters(source, contents, names, adapters, reference)
     prefix = reference.prefix if reference is not None else _wrapper(names)

@@ -208,6 +208,20 @@ def test_adapters_beside_the_base_and_alone(project, judge):
     assert not serious(judge(write(adapters, "adapter_model.safetensors")))
 
 
+def test_adapters_of_any_name_that_the_reference_lacks_are_the_one_cause(project, judge):
+    state = state_of(project)
+    other = {f"blocks.{i}.adapter.down.weight": torch.randn(4, 24) for i in range(2)}
+    peft = dict(state)
+    for kind in ("weight", "bias"):
+        peft[f"blocks.0.up.base_layer.{kind}"] = peft.pop(f"blocks.0.up.{kind}")
+    peft |= {f"blocks.0.up.lora_{m}.default.weight": torch.randn(4, 24) for m in "AB"}
+    for adapted in (state | other, peft):
+        report = judge(write(adapted), reference="net.py:build")
+        causes = [f for f in serious(report) if f.caused_by is None]
+        assert [f.faults for f in causes] == [("unmerged-adapter",)]
+    assert not [f for f in serious(judge(write(state | other))) if f.rule == "MOD003"]  # it may be the model's own
+
+
 def test_an_averaged_model_and_a_model_attribute_are_silent(judge, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(4, 4))
