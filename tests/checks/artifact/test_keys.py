@@ -215,8 +215,8 @@ def test_adapters_of_any_name_that_the_reference_lacks_are_the_one_cause(project
     for kind in ("weight", "bias"):
         peft[f"blocks.0.up.base_layer.{kind}"] = peft.pop(f"blocks.0.up.{kind}")
     peft |= {f"blocks.0.up.lora_{m}.default.weight": torch.randn(4, 24) for m in "AB"}
-    for adapted in (state | other, peft):
-        report = judge(write(adapted), reference="net.py:build")
+    for wrapped in (state | other, peft):
+        report = judge(write(wrapped), reference="net.py:build")
         causes = [f for f in serious(report) if f.caused_by is None]
         assert [f.faults for f in causes] == [("unmerged-adapter",)]
     assert not [f for f in serious(judge(write(state | other))) if f.rule == "MOD003"]  # it may be the model's own
