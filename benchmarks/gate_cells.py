@@ -104,7 +104,8 @@ def faults(networks: Any) -> Iterator[Fault]:
     same: dict[str, Any] = {"state": lambda state: state, "model": lambda net: net}
     model: dict[str, Any] = {"model": lambda net: net}
     for name in networks.CLASSES:
-        yield Fault("", "sound", name, **same, formats=(*WEIGHTS, *GRAPHS, "module"), references=ALL)
+        yield Fault("", "as it is", name, **same, formats=(*WEIGHTS, *GRAPHS), references=ALL)
+        yield Fault("", "as it is", name, **same, formats=("module",), references=BOTH)  # alone it is unsafe
     for prefix in ("module.", "model.", "_orig_mod.", "module._orig_mod."):
         yield Fault("key-prefix-mismatch", prefix, "plates", prefixed(prefix), references=BOTH)
     yield Fault("silent-missing-keys", "head", "plates", without("fc."), references=BOTH)
@@ -120,7 +121,7 @@ def faults(networks: Any) -> Iterator[Fault]:
     for what, change in (("whole", train), ("batch-norm", edited(lambda net: net.bn2.train()))):
         yield Fault("train-mode-export", what, "plates", model=change, formats=("scripted", "traced", "pt2"))
         yield Fault("train-mode-export", what, "plates", model=change, formats=("onnx",), options=preserve)
-    yield Fault("train-mode-export", "whole", "plates", model=train, formats=("module",), references=("none",))
+    yield Fault("train-mode-export", "whole", "plates", model=train, formats=("module",))
     yield Fault("fixed-batch-dim", "declared", "pair", **model, formats=("onnx", "dynamo", "pt2"), fixed=True)
     yield Fault("missing-buffers", "statistics", "plates", parameters, references=ALL)
     yield Fault("missing-buffers", "constants", "churn", without("mean", "std"), references=BOTH)
