@@ -267,6 +267,20 @@ class TestFolders:
         (finding,) = serious(judge(sharded))
         assert finding.location.tensor == "layer9.weight"
 
+    @pytest.mark.parametrize(
+        ("stated", "level"),
+        [(0.5, "info"), (2.0, "info"), (1.005, None), (0.01, "warning"), ("all", "warning"), (float("nan"), "warning")],
+    )
+    def test_a_size_that_the_index_states_is_doubted_where_it_is_far_off(self, stated, level, sharded, judge):
+        path = sharded / "model.safetensors.index.json"
+        index = json.loads(path.read_text())
+        known = index["metadata"]["total_size"]
+        index["metadata"]["total_size"] = stated if isinstance(stated, str) else known * stated
+        path.write_text(json.dumps(index))
+        for target in (sharded, path):
+            found = judge(target).findings
+            assert [(finding.rule, str(finding.level)) for finding in found] == ([("FIL005", level)] if level else [])
+
     def test_an_index_that_leads_out(self, sharded, judge):
         path = sharded / "model.safetensors.index.json"
         index = json.loads(path.read_text())
