@@ -66,7 +66,8 @@ def honest(folder: Path) -> list[Path]:
     torch.save({k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()}, folder / "bfloat16.pt")
     torch.jit.script(net).save(folder / "torchscript.pt")
     torch.export.save(torch.export.export(net, (torch.randn(2, 20),)), folder / "export.pt2")
-    torch.onnx.export(net, (torch.randn(2, 20),), str(folder / "net.onnx"), dynamo=False)
+    free = {"input_names": ["x"], "dynamic_axes": {"x": {0: "batch"}}}  # a fixed batch is a fault of its own
+    torch.onnx.export(net, (torch.randn(2, 20),), str(folder / "net.onnx"), dynamo=False, **free)
     save_file(state, folder / "net.safetensors")
     return sorted(folder.iterdir())
 

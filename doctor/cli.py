@@ -238,6 +238,7 @@ def gate(artifact: str, **options: Any) -> None:
 
 def _judge(target: str, settings: Settings, options: dict[str, Any]) -> None:
     """Judge an artifact, write the report and the certificate, and exit."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's; weights are read by threads of our own
     from doctor import certificates
     from doctor.gate import gate as judge
 

@@ -14,12 +14,24 @@ from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_run import ArtifactRun
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.reference_model import ReferenceModel
+from doctor.evidence.reference_process import ReferenceProcess
 from doctor.findings import Effect, Finding, Severity, Verdict
 from doctor.ranking import ranked
 from doctor.registry import Rule
 from doctor.report import Report, SkippedRule, SubjectSummary, summarise
 from doctor.subjects.artifact import artifact
 from doctor.symptoms import grouped
+
+EVIDENCE = (
+    "artifact_contents",
+    "artifact_run",
+    "artifact_source",
+    "io_contract",
+    "pickle_manifest",
+    "reference_model",
+    "reference_process",
+    "weight_stats",
+)  # the modules of doctor.evidence about artifacts
 
 
 def gate(target: str, settings: Settings | None = None, **options: Any) -> Report:
@@ -28,13 +40,17 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
     Raises DoctorError when there is no artifact of a known format.
     """
     settings = settings or Settings()
-    started = time.monotonic()
+    began = time.monotonic()
     source = artifact(target, **options)
-    probes.load()
-    chosen = (*settings.select, *settings.extend_select) if settings.select else ()
-    rules = registry.select(registry.load(), chosen, settings.ignore)
+    rules = _rules(settings)
     looks = tuple(look for rule in rules for look in rule.looks_at((ArtifactSource,)) if _concerns(look))
-    found = probes.gather([source], {need.kind for look in looks for need in look.needs} | {ArtifactContents})
+    wanted = {need.kind for look in looks for need in look.needs} | {ArtifactContents}
+    early = {ReferenceProcess} & {kind for want in wanted for kind in probes.computed_from(want)}
+    started = probes.gather([source], early)  # the reference is built while the files are read
+    try:
+        found = probes.gather([source], wanted, started)
+    finally:
+        _close(started.get(ReferenceProcess))
     contents, reference = found[ArtifactContents], found.get(ReferenceModel)
     if isinstance(contents, Unavailable):  # nothing examined is no pass
         raise DoctorError(str(contents))
@@ -45,13 +61,13 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         raise DoctorError(run.inputs_error, "see --inputs")
     findings, skips = registry.run(looks, found, settings.rules)
     crashed = [skip for skip in skips if skip.crashed]
-    if crashed and not findings:
+    if crashed and not any(finding.level is not Severity.INFO for finding in findings):
         raise DoctorError(f"{crashed[0].rule} {crashed[0].reason}")
     order = ranked(grouped([_observed(finding) for finding in findings]))
     away, hit = {skip.rule for skip in skips}, {finding.rule for finding in order}
     fine = tuple(dict.fromkeys(look.code for look in looks if look.code not in away | hit))
     skipped = tuple(SkippedRule(rule=skip.rule, reason=skip.reason) for skip in skips)
-    seconds = round(time.monotonic() - started, 2)
+    seconds = round(time.monotonic() - began, 2)
     report = Report(
         subject=_subject(source, contents, seconds),
         summary=summarise(order, skipped, fine, seconds, 0),
@@ -63,6 +79,24 @@ def gate(target: str, settings: Settings | None = None, **options: Any) -> Repor
         notes=tuple(registry.warnings),
     )
     return suppressions.applied(report, settings)
+
+
+def _rules(settings: Settings) -> tuple[Rule, ...]:
+    """The selected rules, as far as they may concern artifacts: the others' modules are not imported, nor their evidence.
+
+    Every kind of evidence about artifacts has its probe in its own module, hence comes with the rule that asks for it.
+    """
+    chosen = (*settings.select, *settings.extend_select) if settings.select else ()
+    try:
+        return registry.select(registry.load(using=EVIDENCE), chosen, settings.ignore)
+    except DoctorError:  # a selector of other rules, or of none
+        probes.load()
+        return registry.select(registry.load(), chosen, settings.ignore)
+
+
+def _close(process: object) -> None:
+    if isinstance(process, ReferenceProcess):
+        process.process.close()
 
 
 def _observed(finding: Finding) -> Finding:
@@ -95,5 +129,6 @@ def _files(source: ArtifactSource, contents: object) -> list[dict[str, Any]]:
 def _subject(source: ArtifactSource, contents: object, seconds: float) -> SubjectSummary:
     count = f"{len(contents.weights)} tensors, " if isinstance(contents, ArtifactContents) else ""
     files = f"{len(source.files)} files, " if len(source.files) > 1 else ""
-    ending = f"{source.format}, {files}{count}{source.size / 1e6:.1f} MB"
+    size = f"{source.size / 1e6:.1f} MB" if source.size >= 1e5 else f"{source.size / 1e3:.1f} kB"
+    ending = f"{source.format}, {files}{count}{size}"
     return SubjectSummary(kind="artifact", target=source.path, outcome="read", ending=ending, seconds=seconds)

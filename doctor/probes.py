@@ -90,6 +90,12 @@ def roots(kind: type[Evidence]) -> frozenset[type[Evidence]]:
     return frozenset(root for need in source.needs() for root in roots(need.kind))
 
 
+def computed_from(kind: type[Evidence]) -> frozenset[type[Evidence]]:
+    """All kinds of evidence that one kind is computed from, itself among them."""
+    source = _probes.get(kind)
+    return frozenset((kind,)).union(*(computed_from(need.kind) for need in source.needs()) if source else ())
+
+
 def gather(given: Iterable[Evidence], wanted: Iterable[type[Evidence]], known: Found | None = None) -> Found:
     """Obtain the wanted evidence, each probe at most once, in dependency order.
 

@@ -164,17 +164,22 @@ def _identity(function: CheckFunction) -> tuple[str, str]:
     return function.__code__.co_filename, function.__qualname__
 
 
-def load(mentioning: str | None = None) -> Mapping[str, Rule]:
+def load(mentioning: str | None = None, using: Iterable[str] = ()) -> Mapping[str, Rule]:
     """Import every rule set that announces itself at the entry point group; all rules by code.
 
     With `mentioning`, only modules whose source holds this text (a rule's code or name): to explain one rule costs
-    the import of one. A rule set that fails to import becomes a line in `warnings`, and the others still load.
+    the import of one. With `using`, only modules whose source names one of these modules of `doctor.evidence`, of rule
+    sets that promise to name all that they use so (`NAMES_ITS_EVIDENCE = True` in the package); others load whole.
+    A rule set that fails to import becomes a line in `warnings`, and the others still load.
     """
+    texts = [f'"{mentioning}"'] if mentioning is not None else []
+    named = [f"doctor.evidence.{name} " for name in using]
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             package = entry.load()
+            wanted = texts or (named if getattr(package, "NAMES_ITS_EVIDENCE", False) else [])
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-                if mentioning is None or module.ispkg or _holds(module, mentioning):
+                if not wanted or module.ispkg or _holds(module, wanted):
                     importlib.import_module(module.name)
         except DeclarationError:
             raise
@@ -184,9 +189,12 @@ def load(mentioning: str | None = None) -> Mapping[str, Rule]:
     return dict(sorted(_rules.items()))
 
 
-def _holds(module: pkgutil.ModuleInfo, text: str) -> bool:
+def _holds(module: pkgutil.ModuleInfo, texts: Iterable[str]) -> bool:
     path = Path(getattr(module.module_finder, "path", "")) / f"{module.name.rpartition('.')[2]}.py"
-    return not path.is_file() or f'"{text}"' in path.read_text(encoding="utf-8")
+    if not path.is_file():
+        return True
+    source = path.read_text(encoding="utf-8")
+    return any(text in source for text in texts)
 
 
 def rule(code_or_name: str, rules: Mapping[str, Rule]) -> Rule:

@@ -30,6 +30,15 @@ def comparable(source: ArtifactSource, names: dict[str, TensorEntry]) -> bool:
     return source.format in _NAMED and bool(names)
 
 
+def packed(name: str, contents: ArtifactContents) -> bool:
+    """Whether this parameter lies in a quantised layer, packed together with its scale."""
+    layer = name.rpartition(".")[0]
+    kind = str(contents.facts.get("modules", {}).get(layer, {}).get("class", ""))
+    return ".quantized." in kind or any(
+        tensor.name.startswith(f"{layer}._packed_params") for tensor in contents.weights
+    )
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -35,7 +35,8 @@ def corrupt_file(contents: ArtifactContents, limits: CorruptLimits) -> Iterator[
     ## What it measures
     The headers against the file: sizes, offsets, checksums, the format against the name. For safetensors that every
     byte belongs to exactly one tensor; for zip archives that the directory, the local headers and the CRC-32 agree;
-    for ONNX that the messages parse and the weights have the size that their shape needs.
+    for ONNX that the messages parse and the weights have the size that their shape needs. Where no checksum tells: values
+    beyond 1e12 and a billion times the others of their tensor, powers of ten and the ends of a type (masks) apart.
     ## Why it hurts
     One loader stops with an error, another loads other numbers, a third reads bytes that no tensor owns.
     ## Example
@@ -68,5 +69,5 @@ def corrupt_file(contents: ArtifactContents, limits: CorruptLimits) -> Iterator[
                     Related(location=Location(path=file or None, tensor=other.place), message=other.message)
                     for other in others[: limits.most]
                 ),
-                faults=(label,),
+                faults=(label, *first.also),
             )

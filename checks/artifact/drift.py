@@ -92,6 +92,7 @@ def architecture_drift(
             measured={"unexpected": Measure(value=len(unexpected), threshold=0)},
             remedy="export again from the current code",
             faults=("stale-artifact",),
+            follows_from=("unmerged-adapter",),
         )
     elif unexpected:
         yield Finding(

@@ -116,14 +116,15 @@ def runtime_version(source: ArtifactSource, contents: ArtifactContents, limits: 
     "missing-shards",
     Severity.ERROR,
     faq="deployment/model file/missing",
-    faults=("truncated-file", "silent-missing-keys"),
+    faults=("truncated-file", "silent-missing-keys", "malformed-header"),
 )
 def missing_shards(source: ArtifactSource, contents: ArtifactContents) -> Iterator[Finding]:
     """The index names files or tensors that are not there.
 
     ## What it measures
     Every file of `weight_map` exists, every name of it is a tensor of that file, every tensor of the shards is in the
-    index; names of the form `-00001-of-00003` are complete; `total_size` is what the tensors need.
+    index; names of the form `-00001-of-00003` are complete. A `total_size` that is not what the tensors need is info, and
+    a warning from a factor of ten on.
     ## Why it hurts
     A loader that is not strict fills the gap with random numbers; a strict one stops in production.
     ## Example
@@ -183,8 +184,26 @@ def missing_shards(source: ArtifactSource, contents: ArtifactContents) -> Iterat
                 remedy="write index and shards in one go",
                 faults=("silent-missing-keys",),
             )
+        if len(readable) == len(shards) and not absent and not unlisted:
+            yield from _other_size(name, index["total_size"], sum(size[shard] for shard in shards))
     if not contents.facts.get("indexes"):
         yield from _unindexed(present)
+
+
+def _other_size(name: str, stated: object, stored: int) -> Iterator[Finding]:
+    """Loaders go by the index's own list; the number is often that of another precision, or counts tied weights twice."""
+    number = stated if isinstance(stated, int | float) and not isinstance(stated, bool) else None
+    if stated is None or (number is not None and abs(number - stored) <= 0.01 * stored):
+        return
+    near = number is not None and stored <= 10 * number <= 100 * stored
+    yield Finding(
+        message=f"the index states {str(stated)[:40]} bytes, its tensors have {stored}",
+        severity=Severity.INFO if near else Severity.WARNING,
+        location=Location(path=name),
+        measured={"bytes": Measure(value=stored)},
+        remedy="write index and shards in one go",
+        faults=("malformed-header",),
+    )
 
 
 def _unindexed(present: set[str]) -> Iterator[Finding]:

@@ -7,14 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
+from doctor.evidence.artifact_run import ParityRun
 from doctor.evidence.artifact_source import ArtifactSource
+from doctor.evidence.io_contract import IOContract
 from doctor.evidence.reference_model import ReferenceModel, adapted
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import check, look
 
-from ._names import ADAPTER, UNREAD, comparable, listed, named
+from ._names import ADAPTER, UNREAD, comparable, listed, named, packed
 
+_CALLED_SO = re.compile(r"(^|[._])(adapters?|prompt_embeddings|prefix_encoder|ia3)([._]|$)")
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -42,7 +45,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
     save_file(model.state_dict(), "model.safetensors")
     ```
     ## When it is right
-    For a backbone that is shipped without its head: give the backbone's factory as the reference. An adapter with its
+    Weights of quantised layers of TorchScript, which are packed with their scales. For a backbone that is shipped without its head: give the backbone's factory as the reference. An adapter with its
     adapter_config.json is not expected to hold the base model.
     ## References
     torch.nn.Module.load_state_dict, `strict`.
@@ -51,6 +54,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
     if not comparable(source, names):
         return
     missing = [name for name in reference.missing(names) if reference.state[name].parameter]
+    missing = [name for name in missing if not packed(name, contents)]
     adapters = sum(bool(ADAPTER.search(name)) for name in names)
     if not missing or len(missing) == len(reference.state) or adapters * 2 > len(names):
         return
@@ -60,7 +64,7 @@ def missing_keys(source: ArtifactSource, contents: ArtifactContents, reference: 
         location=Location(path=source.files[0].path, module=modules[0], tensor=missing[0]),
         measured={"missing": Measure(value=len(missing), threshold=0, unit=f"of {len(reference.state)}")},
         remedy="export the whole state dict, and load with strict=True",
-        follows_from=UNREAD,
+        follows_from=(*UNREAD, "unmerged-adapter"),
     )
 
 
@@ -96,29 +100,6 @@ def missing_reference_buffers(
             measured={"missing": Measure(value=len(counters), threshold=0)},
             remedy="save model.state_dict()",
         )
-
-
-@look("WGT005")
-def untrained_against_reference(
-    weights: WeightStats, contents: ArtifactContents, reference: ReferenceModel
-) -> Iterator[Finding]:
-    """A layer that is as drawn in the artifact and trained in the reference."""
-    stats = weights.named()
-    aligned = reference.aligned(tensor.name for tensor in contents.weights)
-    for name, comparison in reference.compared.items():
-        found = stats.get(aligned[name])
-        bound = weights.initial_bound(found) if found is not None else None
-        if found is None or bound is None or found.count < 16:
-            continue
-        if comparison.relative > 0.2 and found.uniform_within(bound) and comparison.size:
-            yield Finding(
-                message=f"its {found.count} weights are uniform within ±{bound:.4g}, as torch.nn draws them; the "
-                f"reference's trained ones differ by {comparison.relative:.2g} of their size",
-                severity=Severity.ERROR,
-                location=Location(path=found.file, tensor=found.name),
-                measured={"largest": Measure(value=found.largest, threshold=bound)},
-                remedy="export the trained layer",
-            )
 
 
 @check(
@@ -161,6 +142,9 @@ def key_prefix(
         return
     where = Location(path=source.files[0].path, tensor=next(iter(names)))
     adapters = [name for name in names if ADAPTER.search(name)]
+    if reference is not None and not adapters:  # by other names that the model of the code lacks
+        surplus = set(reference.unexpected(names))
+        adapters = [name for own, name in reference.aligned(names).items() if own in surplus and _CALLED_SO.search(own)]
     if adapters:
         yield from _adapters(source, contents, names, adapters, reference)
     prefix = reference.prefix if reference is not None else _wrapper(names)
@@ -180,6 +164,25 @@ def key_prefix(
     yield from _doubled(names, where)
     if weights is not None:
         yield from _untied(contents, weights, names, reference)
+
+
+@look("MOD003")
+def adapter_in_the_graph(
+    contract: IOContract, reference: ReferenceModel | None, parity: ParityRun | None
+) -> Iterator[Finding]:
+    """An ONNX graph that computes an adapter beside the layer that it belongs to."""
+    notes = contract.of("adapter")
+    if not notes or (reference is not None and any(ADAPTER.search(name) for name in reference.state)):
+        return
+    faithful = parity is not None and parity.faithful
+    yield Finding(
+        message=f"{len(notes)} nodes compute an adapter beside its base layer: {listed([n.place for n in notes], 3)}",
+        severity=Severity.INFO if faithful else None,
+        location=Location(path=contract.file, module=notes[0].place),
+        measured={"adapters": Measure(value=len(notes), threshold=0)},
+        remedy="merge the adapter before exporting (merge_and_unload)",
+        faults=("unmerged-adapter",),
+    )
 
 
 def _wrapper(names: dict[str, TensorEntry]) -> str:
@@ -240,6 +243,9 @@ def _untied(
     if reference is None and config.get("tie_word_embeddings") is True:
         heads = [name for name in names if re.search(r"(^|\.)(lm_head|output_projection)\.weight$", name)]
         tables = [name for name in names if re.search(r"(embed_tokens|wte|word_embeddings|shared)\.weight$", name)]
+        if heads and not tables:  # a table of another name: the only other matrix of the same shape
+            shape = names[heads[0]].shape
+            tables = [name for name, entry in names.items() if entry.shape == shape and name not in heads]
         groups = [[*heads, *tables]] if heads and len(tables) == 1 else []
     stats = weights.named()
     for group in groups:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from doctor.evidence.artifact_contents import ArtifactContents
+from doctor.evidence.artifact_source import ArtifactSource
+from doctor.evidence.reference_model import ReferenceModel
 from doctor.evidence.weight_stats import WeightStats
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import check
 
+from ._names import listed
+
+_STATE_DICTS = ("safetensors", "sharded", "torch-zip", "torch-legacy", "huggingface")
+_BATCH_NORM = re.compile(r"(^|[._])(bn_?\d*|batch_?norm(alization)?_?\d*)\.weight$", re.IGNORECASE)
 _PARTS = ("running_mean", "running_var")
 
 
@@ -18,7 +25,9 @@ _PARTS = ("running_mean", "running_var")
     Severity.ERROR,
     faq="deployment/parameters/missing",
 )
-def missing_buffers(contents: ArtifactContents, weights: WeightStats) -> Iterator[Finding]:
+def missing_buffers(
+    source: ArtifactSource, contents: ArtifactContents, weights: WeightStats, reference: ReferenceModel | None
+) -> Iterator[Finding]:
     """Running statistics of batch normalisation are absent, or still 0 and 1 though the layer was trained.
 
     ## What it measures
@@ -36,7 +45,8 @@ def missing_buffers(contents: ArtifactContents, weights: WeightStats) -> Iterato
     torch.save(model.state_dict(), "model.pt")
     ```
     ## When it is right
-    `track_running_stats=False` has no statistics in any layer, and in the reference model neither.
+    Without a reference, layers that are called `bn` or `batch_norm` and have weights but no statistics in the whole file
+    are a warning: the name may be wrong. `track_running_stats=False` has no statistics in any layer, and in the reference model neither.
     ## References
     Ioffe and Szegedy, "Batch Normalization" (2015); torch.nn.BatchNorm2d.
     """
@@ -53,6 +63,8 @@ def missing_buffers(contents: ArtifactContents, weights: WeightStats) -> Iterato
                 measured={"missing": Measure(value=1, threshold=0)},
                 remedy="save the whole state dict",
             )
+    if not prefixes and reference is None and source.format in _STATE_DICTS:
+        yield from _named_so(contents, keys)
     fresh = []
     for prefix in prefixes:
         join = f"{prefix}." if prefix else ""
@@ -70,6 +82,22 @@ def missing_buffers(contents: ArtifactContents, weights: WeightStats) -> Iterato
             location=Location(path=_file(contents), tensor=fresh[0]),
             measured={"layers": Measure(value=len(fresh), threshold=0, unit=f"of {len(prefixes)}")},
             remedy="export the statistics of the training (model.state_dict()), not those of a fresh model",
+        )
+
+
+def _named_so(contents: ArtifactContents, keys: set[str]) -> Iterator[Finding]:
+    """Layers whose name says batch normalisation, and that have a weight and a bias alone."""
+    vectors = {tensor.name for tensor in contents.weights if len(tensor.shape) == 1}
+    layers = [key.removesuffix(".weight") for key in sorted(vectors) if _BATCH_NORM.search(key)]
+    layers = [layer for layer in layers if f"{layer}.bias" in vectors and f"{layer}.num_batches_tracked" not in keys]
+    if layers:
+        yield Finding(
+            message=f"no layer has running statistics, though {len(layers)} are called batch normalisation: "
+            f"{listed(layers, 3)}",
+            location=Location(path=_file(contents), tensor=f"{layers[0]}.running_mean"),
+            measured={"layers": Measure(value=len(layers), threshold=0)},
+            severity=Severity.WARNING,
+            remedy="save model.state_dict(), which holds the buffers, not model.named_parameters()",
         )
 
 

@@ -65,7 +65,7 @@ def unsafe_pickle(
     """
     # A name of Python's own library builds no model, and several run whatever they are given.
     allowed = frozenset(name for name in limits.allow if name.partition(".")[0] not in sys.stdlib_module_names)
-    own = _classes(reference)
+    own = reference.own_classes if reference is not None else frozenset()
     told = 0
     for stream in manifest.streams:
         finding = _judge(stream, allowed, own, manifest)
@@ -82,13 +82,6 @@ def unsafe_pickle(
             location=Location(path=brought.file, tensor=brought.place),
             remedy="deploy only with code that you have read and pinned, or export without it",
         )
-
-
-def _classes(reference: ReferenceModel | None) -> frozenset[str]:
-    """The classes of the reference's layers as a pickle names them, also one that was written by the script itself."""
-    names = [name for name in reference.classes if not name.startswith("torch.")] if reference is not None else []
-    names = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
-    return frozenset(names) | {f"__main__.{name.rpartition('.')[2]}" for name in names}
 
 
 def _judge(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from doctor.evidence.reference_model import ReferenceModel
@@ -141,7 +142,14 @@ def _layers(weights: WeightStats) -> Iterator[_Layer]:
         bound = weights.initial_bound(weight)
         if bound is not None and weight.floating and not weight.non_finite:
             prefix = name.rpartition(".")[0]
-            yield _Layer(prefix, weight, named.get(name.removesuffix("weight") + "bias"), bound)
+            yield _Layer(prefix, weight, _bias(name, named), bound)
+
+
+def _bias(name: str, named: Mapping[str, TensorStats]) -> TensorStats | None:
+    """The bias of a layer by its weight's name: beside it, or where an ONNX exporter puts that of a folded Conv."""
+    number = re.fullmatch(r"onnx::Conv_(\d+)", name)
+    names = (name.removesuffix("weight") + "bias", f"{name}_bias", f"onnx::Conv_{int(number[1]) + 1}" if number else "")
+    return next((named[other] for other in names if other in named and other != name), None)
 
 
 def _fresh_heads(layers: list[_Layer], weights: WeightStats) -> list[tuple[_Layer, str]]:

@@ -9,8 +9,9 @@ from doctor.findings import Measure
 CHANGES_OUTPUTS = (
     "nan-weights", "dtype-overflow", "silent-missing-keys", "missing-buffers", "shape-mismatch", "untrained-layer",
     "quantization-error", "duplicate-tensors", "untied-weights", "stale-artifact", "train-mode-export", "swapped-inputs",
+    "corrupt-file",
 )  # fmt: skip
-NOT_FINITE = ("nan-weights", "dtype-overflow")
+NOT_FINITE = ("nan-weights", "dtype-overflow", "corrupt-file")
 
 
 def apart(outcome: Outcome) -> str:

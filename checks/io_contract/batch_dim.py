@@ -37,9 +37,10 @@ def fixed_batch_dim(run: ArtifactRun, contract: IOContract | None) -> Iterator[F
     torch.onnx.export(model, (x,), "model.onnx", dynamic_shapes=({0: torch.export.Dim("batch")},))
     ```
     ## When it is right
-    A fixed batch of 1, where the sample has 1 row, too, and the batch of a torch.export program, which is fixed unless it is
-    exported otherwise, where the sample has as many rows (both info). Models whose reference fails at these sizes itself. First
-    dimensions that are no batch (the dimension called batch stands elsewhere).
+    A fixed batch of 1, where the sample has 1 row, too (info). The batch of a torch.export program is fixed unless it is
+    exported otherwise: where the sample has as many rows, that is a warning if the reference was seen to take other
+    batches and the program was not, else info. Models whose reference fails at these sizes itself. First dimensions that
+    are no batch (the dimension called batch stands elsewhere).
     ## References
     pytorch.org/docs: torch.export.Dim, torch.onnx.export (dynamic_shapes, dynamic_axes)
     """
@@ -51,8 +52,10 @@ def fixed_batch_dim(run: ArtifactRun, contract: IOContract | None) -> Iterator[F
     if fixed is not None:
         port, size = fixed
         other = run.batch is not None and run.sampled and run.batch != size
-        if (size == 1 or (contract is not None and contract.format == "pt2")) and not other:
+        if size == 1 and not other:
             severity = Severity.INFO
+        elif contract is not None and contract.format == "pt2" and not other:  # its default, perhaps not meant
+            severity = Severity.WARNING if run.reference is not None and failing else Severity.INFO
         else:
             severity = Severity.ERROR if known or not _free(contract) else Severity.INFO
         refused = all(outcome.reference_fails for outcome in run.batches) and bool(run.batches)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_run import ArtifactRun, ParityRun
 from doctor.evidence.io_contract import GraphNote, IOContract
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import check, look
 
 from ._told import shown
+
+_OTHERWISE_IN_TRAINING = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "BatchNorm", "SyncBatchNorm")
 
 
 @check(
@@ -25,7 +28,8 @@ def train_mode_export(contract: IOContract, run: ArtifactRun | None, parity: Par
     ## What it measures
     In the file alone: ONNX BatchNormalization with training_mode=1 and Dropout whose training_mode input is the constant
     true; in TorchScript the constant True as the mode of dropout and batch_norm, and modules whose `training` attribute
-    is true and read; in torch.export programs dropout and batch_norm nodes with training=True.
+    is true and read; in torch.export programs dropout and batch_norm nodes with training=True. In a pickled whole module the mode of such
+    layers (a warning: it is mended by eval() after loading).
     ## Why it hurts
     An answer depends on chance and on who else is in the batch; a single request is normalised by itself.
     ## Example
@@ -81,6 +85,30 @@ def _seen(run: ArtifactRun) -> str:
     if run.alone is not None and run.alone.within is False and run.alone.worst is not None:
         return f"; a row alone and in its batch differ by up to {run.alone.worst.max_abs:.3g}"
     return ""
+
+
+@look("IOC002")
+def pickled_in_training(contents: ArtifactContents) -> Iterator[Finding]:
+    """A whole module that was pickled in training mode: whoever loads it must know to call eval()."""
+    if contents.facts.get("script") or contents.facts.get("container"):
+        return  # TorchScript tells itself what it computes; a checkpoint to go on from is in training mode by right
+    layers = {
+        path: kind
+        for path, layer in contents.facts.get("modules", {}).items()
+        if layer.get("training") is True
+        and (kind := str(layer.get("class", "")).rpartition(".")[2]).startswith(_OTHERWISE_IN_TRAINING)
+        and not (kind.endswith("Dropout") and layer.get("p") == 0)
+    }
+    if layers:
+        yield Finding(
+            message=f"the module was pickled in training mode: {len(layers)} layers act as in training until eval() is "
+            f"called ({', '.join(sorted(set(layers.values())))}): {shown(tuple(layers))}",
+            location=Location(module=next(iter(layers))),
+            measured={"layers": Measure(value=len(layers), threshold=0)},
+            severity=Severity.WARNING,
+            demonstrated="it is written in the file",
+            remedy="call model.eval() before saving, or save the state dict",
+        )
 
 
 @look("IOC002")

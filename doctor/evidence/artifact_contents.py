@@ -15,13 +15,14 @@ class Problem:
     """Something that is wrong with a file itself.
 
     `label` is the fault's name (`truncated-file`, `corrupt-file`, `malformed-header`, `path-traversal`,
-    `missing-shard`, `duplicate-shard`); `place` a member, tensor or entry within the file.
+    `missing-shard`, `duplicate-shard`); `place` a member, tensor or entry within the file. `also` are names that fit, too.
     """
 
     label: str
     message: str
     file: str = ""
     place: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from doctor.errors import Unavailable
+from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.artifact_contents import ArtifactContents
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.base import Evidence
 from doctor.evidence.io_contract import IOContract, Port
 from doctor.evidence.pickle_manifest import PickleManifest
+from doctor.evidence.reference_model import ReferenceModel
+from doctor.evidence.reference_process import ReferenceProcess
 from doctor.probes import probe
+
+if TYPE_CHECKING:
+    from doctor.parity.launch import ModelProcess
 
 _T = TypeVar("_T")
 
 _UNSAFE = ("path-traversal",)
 _BROKEN = ("truncated-file", "corrupt-file", "malformed-header", "missing-shard")
 _RUN_ALONE = ("onnx", "torchscript", "pt2")
+_PICKLED = ("torch-zip", "torch-legacy")
 _WEIGHTS = ("safetensors", "sharded", "huggingface", "torch-zip", "torch-legacy", "torch-tar", "pickle")
 
 
@@ -209,7 +215,12 @@ class ParityRun(Evidence):
 
 @probe
 def artifact_run(
-    source: ArtifactSource, contents: ArtifactContents, manifest: PickleManifest, contract: IOContract | None
+    source: ArtifactSource,
+    contents: ArtifactContents,
+    manifest: PickleManifest,
+    contract: IOContract | None,
+    built: ReferenceProcess | None,
+    model: ReferenceModel | None,
 ) -> ArtifactRun:
     """Run the artifact in a child process, once it was judged safe (or on trust)."""
     kind = source.format
@@ -217,26 +228,60 @@ def artifact_run(
         raise Unavailable(f"a file of the format {kind} is not run")
     if kind in _WEIGHTS and not source.reference:
         raise Unavailable("weights alone are not run; give --reference module:factory")
-    if (contents.labelled(*_UNSAFE) or not manifest.safe) and not source.trust:
+    # Of a whole module of the reference's own classes only the numbers are taken: nothing is unpickled.
+    own = model.own_classes if model is not None and kind in _PICKLED else frozenset[str]()
+    if (contents.labelled(*_UNSAFE) or not manifest.safe(own)) and not source.trust:
         raise Unavailable("the artifact was not judged safe, and is not run; --trust runs it all the same")
     if contents.labelled(*_BROKEN):
         raise Unavailable("the artifact is damaged, and is not run")
-    from doctor.parity import launch
-
     path = Path(source.root) if kind == "huggingface" else Path(source.root) / source.files[0].path
     job = {
         "path": str(path),
         "kind": kind,
-        "reference": source.reference,
         "inputs": str(Path(source.inputs).resolve()) if source.inputs else None,
         "trust": source.trust,
         "inputs_declared": [_plain(port) for port in contract.inputs] if contract else [],
         "quantised": sorted({note.detail for note in contract.of("quantised")}) if contract else [],
-        "timeout_s": source.timeout_s,
-        "memory_mb": source.memory_mb,
+        "state": _state(source, contents) if kind in _PICKLED else [],
         "tolerance": dict(getattr(source, "tolerance", None) or {}),
     }
-    return from_events(launch.run(job), named=bool(contract and contract.named), reference_asked=bool(source.reference))
+    # The process that built the reference goes on, save where the artifact shall not find what that code left there.
+    fits = built is not None and model is not None and not source.trust and built.process.clean
+    ready = built.process if built is not None and fits else None
+    return from_events(
+        _events(source, job, ready), named=bool(contract and contract.named), reference_asked=bool(source.reference)
+    )
+
+
+def _state(source: ArtifactSource, contents: ArtifactContents) -> list[dict[str, Any]]:
+    """Where the numbers of every weight lie; empty where not all can be read."""
+    if any(tensor.unread for tensor in contents.weights):
+        return []
+    return [
+        {
+            "name": tensor.name,
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "strides": tensor.strides,
+            "file": str(Path(source.root, tensor.file)),
+            "offset": tensor.offset,
+            "nbytes": tensor.nbytes,
+        }
+        for tensor in contents.weights
+    ]
+
+
+def _events(source: ArtifactSource, job: dict[str, Any], ready: ModelProcess | None) -> list[dict[str, Any]]:
+    from doctor.parity.launch import ModelProcess
+
+    try:
+        process = ready or ModelProcess(source.reference, source.timeout_s, source.memory_mb, bare=True)
+    except DoctorError as failure:
+        raise Unavailable(str(failure)) from None
+    try:
+        return process.run(job)
+    finally:
+        process.close()
 
 
 @probe

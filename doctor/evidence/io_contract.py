@@ -40,8 +40,8 @@ class Port:
 class GraphNote:
     """A node that matters for serving.
 
-    `kind` is `training` (computes as in training), `random` (draws numbers), `device` (names an accelerator), or
-    `quantised`. `place` is the node, module or member; `op` its operation; `detail` the telling argument.
+    `kind` is `training` (computes as in training), `random` (draws numbers), `device` (names an accelerator),
+    `quantised`, or `adapter` (multiplies by a matrix of an adapter that was not merged). `place` is the node, module or member; `op` its operation; `detail` the telling argument.
     """
 
     kind: str
@@ -90,6 +90,7 @@ def io_contract(source: ArtifactSource, manifest: PickleManifest) -> IOContract:
     from doctor.interfaces import reading
 
     try:
-        return reading.read(Path(source.root) / file.path, file.path, file.format, attributes=manifest.safe)
+        return reading.read(Path(source.root) / file.path, file.path, file.format, attributes=manifest.safe())
     except reading.UnreadableInterface as failure:
-        raise Unavailable(f"{file.path}: {failure}") from None
+        # Unread for a reason that is not known: where nothing else is found, that is no pass.
+        raise Unavailable(f"{file.path}: {failure}", failure.unexplained) from None

@@ -17,11 +17,12 @@ class PickleManifest(Evidence):
     streams: tuple[PickleStream, ...] = ()
     code: tuple[CodeReference, ...] = ()
 
-    @property
-    def safe(self) -> bool:
-        """Whether loading runs nothing: every stream is followed to its end, and asks for harmless names only."""
+    def safe(self, own: frozenset[str] = frozenset()) -> bool:
+        """Whether loading runs nothing: every stream is followed to its end, and asks for harmless names only, or for
+        `own` ones.
+        """
         return not self.code and not any(
-            stream.fault or stream.tricks or self.outside(stream) for stream in self.streams
+            stream.fault or stream.tricks or self.outside(stream, own) for stream in self.streams
         )
 
     @staticmethod

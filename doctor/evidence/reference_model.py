@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from doctor.errors import DoctorError, Unavailable
 from doctor.evidence.artifact_contents import ArtifactContents, TensorEntry
 from doctor.evidence.artifact_source import ArtifactSource
 from doctor.evidence.base import Evidence
+from doctor.evidence.reference_process import ReferenceProcess
 from doctor.probes import probe
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "base_model.model.", "_fsdp_wrapped_module.")
@@ -63,6 +65,13 @@ class ReferenceModel(Evidence):
     prefix: str = ""
     compared: Mapping[str, Comparison] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+
+    @property
+    def own_classes(self) -> frozenset[str]:
+        """The user's classes of layers as a pickle names them, also one that was written by the script itself."""
+        names = [name for name in self.classes if not name.startswith("torch.")]
+        names = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+        return frozenset(names) | {f"__main__.{name.rpartition('.')[2]}" for name in names}
 
     @cached_property
     def _tied(self) -> dict[str, tuple[str, ...]]:
@@ -118,24 +127,19 @@ def common_prefix(names: Iterable[str], reference: Iterable[str]) -> str:
 
 
 @probe
-def reference_model(source: ArtifactSource, contents: ArtifactContents) -> ReferenceModel:
-    """Build it in a child process with limits of time and memory."""
-    from doctor.subjects.reference import built
-
-    if source.reference is None:
-        raise Unavailable("no reference model; give --reference module.py:factory")
+def reference_model(source: ArtifactSource, contents: ArtifactContents, built: ReferenceProcess) -> ReferenceModel:
+    """Wait for the child process that builds it, and compare names and values."""
     try:
-        with built(source.reference, source.timeout_s, source.memory_mb) as found:
-            facts = found.facts
-            state = {
-                name: ReferenceTensor(tuple(entry["shape"]), entry["dtype"], entry["parameter"], entry["drawn"])
-                for name, entry in facts["state"].items()
-            }
-            entries = {tensor.name: tensor for tensor in contents.weights}
-            prefix = common_prefix(entries, state)
-            compared = _compare(source, entries, prefix, facts["state"], state, found.values)
+        facts = built.process.facts()
     except DoctorError as failure:
         raise Unavailable(str(failure)) from None
+    state = {
+        name: ReferenceTensor(tuple(entry["shape"]), entry["dtype"], entry["parameter"], entry["drawn"])
+        for name, entry in facts["state"].items()
+    }
+    entries = {tensor.name: tensor for tensor in contents.weights}
+    prefix = common_prefix(entries, state)
+    compared = _compare(source, entries, prefix, facts["state"], state, built.process.values)
     ties = tuple(tuple(group) for group in facts["ties"])
     return ReferenceModel(
         state,

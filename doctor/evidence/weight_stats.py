@@ -127,8 +127,14 @@ class WeightStats(Evidence):
 
     def initial_bound(self, tensor: TensorStats) -> float | None:
         """The bound of the uniform distribution from which torch.nn draws a weight of this name and shape, where it is
-        one of Linear, Conv, or a recurrent layer.
+        one of Linear, Conv, or a recurrent layer, also under the names that the older ONNX exporter gives to what it
+        folds or transposes.
         """
+        rewritten = re.fullmatch(r"onnx::(Conv|MatMul)_\d+", tensor.name)
+        if rewritten and len(tensor.shape) == 2 and rewritten[1] == "MatMul":
+            return 1 / math.sqrt(tensor.shape[0]) if tensor.shape[0] else None
+        if rewritten and len(tensor.shape) > 2 and math.prod(tensor.shape[1:]):
+            return 1 / math.sqrt(math.prod(tensor.shape[1:]))
         prefix, _, last = tensor.name.rpartition(".")
         recurrent = re.fullmatch(r"weight_[ih]h(_l\d+(_reverse)?)?", last)
         if recurrent and len(tensor.shape) == 2:

@@ -66,7 +66,8 @@ def look_through(
 
     def wrong(message: str, name: str | None = None, label: str = "corrupt-file") -> None:
         inner = ": ".join(part for part in (place, name) if part) or None
-        found.problems.append(Problem(label, message, file, inner))
+        also = ("corrupt-file",) if inner and label == "truncated-file" else ()  # spoilt before it was packed
+        found.problems.append(Problem(label, message, file, inner, also))
 
     try:
         listed = directory(window)

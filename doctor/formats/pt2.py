@@ -69,8 +69,11 @@ def _program(archive: Archive, name: str, found: Found) -> None:
         sound = False
     if not sound:
         whole = content.rstrip().endswith(b"}")
-        label = "corrupt-file" if whole else "truncated-file"
-        found.problems.append(Problem(label, "the program is no JSON table", archive.file, name))
+        if whole:
+            found.problems.append(Problem("corrupt-file", "the program is no JSON table", archive.file, name))
+        else:
+            words = "the program is no JSON table: it ends too early"
+            found.problems.append(Problem("truncated-file", words, archive.file, name, ("corrupt-file",)))
 
 
 def _table(archive: Archive, name: str, found: Found) -> None:

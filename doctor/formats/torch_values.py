@@ -102,7 +102,9 @@ class Named:
 
 @dataclass(frozen=True)
 class Values:
-    """All tensors; the container that holds the weights; the layers of a whole module by path: class, mode."""
+    """All tensors; the container that holds the weights; the layers of a whole module by path: class, mode,
+    rate of a dropout.
+    """
 
     tensors: tuple[Named, ...]
     container: str
@@ -285,7 +287,7 @@ def _children(
     if attributes is not None and ("_modules" in attributes or scripted):
         kind = value.function.path if isinstance(value.function, Global) else "?"
         if modules is not None and len(modules) < 100_000:
-            modules[path] = {"class": kind, "training": attributes.get("training")}
+            modules[path] = {"class": kind, "training": attributes.get("training"), "p": attributes.get("p")}
         for group in ("_parameters", "_buffers", "_modules"):
             for key, inner in (_mapping(attributes.get(group)) or {}).items():
                 yield inner, join(key), group == "_parameters"

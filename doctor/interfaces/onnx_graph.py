@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _QUANTISED = (
     "QLinearConv", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm", "QAttention",
     "MatMulNBits", "MatMulBnb4", "QEmbedLayerNormalization",
 )  # fmt: skip
+_ADAPTER = re.compile(r"(^|[./])(lora_[AB]|lora_embedding_[AB]|hada_w\d|lokr_w\d)([./]|$)")
 _BATCH_NORM_WITH_MODE = 14  # opset from which BatchNormalization says its mode by an attribute
 
 
@@ -89,6 +91,13 @@ def _notes(model: Any, opset: int) -> Iterator[GraphNote]:
                 yield GraphNote("random", place, node.op_type)
             elif node.op_type in _QUANTISED:
                 yield GraphNote("quantised", place, node.op_type, _bits(node))
+            elif node.op_type in ("MatMul", "Gemm", "Conv") and _of_adapter(node):
+                yield GraphNote("adapter", place, node.op_type)
+
+
+def _of_adapter(node: Any) -> bool:
+    """Whether a node multiplies by a matrix of an adapter, by its own name or that of its weight."""
+    return any(_ADAPTER.search(name) for name in (node.name, *node.input))
 
 
 def _bits(node: Any) -> str:

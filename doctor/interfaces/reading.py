@@ -8,7 +8,9 @@ from doctor.evidence.io_contract import IOContract
 
 
 class UnreadableInterface(Exception):
-    """The signature cannot be read; the message says why."""
+    """The signature cannot be read; the message says why. `unexplained`: not for want of a library."""
+
+    unexplained = True
 
 
 def read(path: Path, name: str, kind: str, *, attributes: bool = True) -> IOContract:
@@ -29,6 +31,8 @@ def read(path: Path, name: str, kind: str, *, attributes: bool = True) -> IOCont
 
         return exported.read(path, name)
     except ImportError as failure:
-        raise UnreadableInterface(f"{failure.name} is not installed (pip install 'pytorch-doctor[gate]')") from None
+        lacking = UnreadableInterface(f"{failure.name} is not installed (pip install 'pytorch-doctor[gate]')")
+        lacking.unexplained = False
+        raise lacking from None
     except Exception as failure:
         raise UnreadableInterface(f"its signature cannot be read ({type(failure).__name__}: {failure})") from None

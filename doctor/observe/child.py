@@ -31,6 +31,73 @@ class Ended:
     stderr_tail: str
 
 
+class Child:
+    """A command in a session of its own. Its output goes to unnamed files, so that it never blocks on us; its input is
+    empty, or (with `talk`) what it is told.
+    """
+
+    def __init__(self, command: list[str], *, cwd: Path, environment: dict[str, str], talk: bool = False) -> None:
+        self._started = time.monotonic()
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+        )
+        self._ended: Ended | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._ended is None and self._process.poll() is None
+
+    def tell(self, text: str) -> None:
+        """Write to its input; a child that has ended hears nothing."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._process.stdin.write(text.encode())
+                self._process.stdin.flush()
+
+    def wait(
+        self,
+        timeout_s: float,
+        *,
+        on_poll: Callable[[], None] | None = None,
+        until: Callable[[], bool] | None = None,
+        poll_s: float = 0.1,
+    ) -> bool:
+        """Wait until it has ended, or `until` holds; False when the time is up."""
+        deadline = time.monotonic() + timeout_s
+        while self._process.poll() is None:
+            if until is not None and until():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            if on_poll is not None:
+                on_poll()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(poll_s)
+        return True
+
+    def close(self, *, timed_out: bool = False) -> Ended:
+        """Kill it and all its descendants as far as they live; how it ended."""
+        if self._ended is None:
+            process = self._process
+            kill_group(process.pid, descendants(process.pid))
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            code = process.wait()
+            with self._out as out, self._err as err:
+                spent = time.monotonic() - self._started
+                self._ended = Ended(code, timed_out, spent, _tail(out), _tail(err))
+        return self._ended
+
+
 def run_child(
     command: list[str],
     *,
@@ -40,31 +107,14 @@ def run_child(
     on_poll: Callable[[], None] | None = None,
     poll_s: float = 0.1,
 ) -> Ended:
-    """Run a command to its end or to the time limit; on any exception here, the child and its children die first.
-
-    Its stdin is empty, its output goes to unnamed files, so that it never blocks on us.
-    """
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-        )
-        timed_out = False
-        seen: set[int] = set()
-        try:
-            while child.poll() is None:
-                if time.monotonic() - started > timeout_s:
-                    timed_out = True
-                    break
-                if on_poll is not None:
-                    on_poll()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(poll_s)
-        finally:
-            seen |= descendants(child.pid)
-            kill_group(child.pid, seen)
-            child.wait()
-        return Ended(child.returncode, timed_out, time.monotonic() - started, _tail(out), _tail(err))
+    """Run a command to its end or to the time limit; on any exception here, the child and its children die first."""
+    child = Child(command, cwd=cwd, environment=environment)
+    timed_out = True
+    try:
+        timed_out = not child.wait(timeout_s, on_poll=on_poll, poll_s=poll_s)
+    finally:
+        ended = child.close(timed_out=timed_out)
+    return ended
 
 
 def kill_group(leader: int, others: set[int]) -> None:

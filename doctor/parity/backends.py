@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from doctor.parity.reference import Reference
-from doctor.parity.tensors import Tensors, flattened, tensor
+from doctor.parity.tensors import Tensors, flattened, stored, tensor
 
 
 class Backend(Protocol):
@@ -165,8 +165,14 @@ class LoadError(Exception):
     """The artifact cannot be opened by its runtime."""
 
 
-def opened(path: str, kind: str, reference: Reference | None, *, trust: bool) -> Backend:
-    """Open an artifact by its format's name; raises LoadError."""
+def opened(
+    path: str, kind: str, reference: Reference | None, *, trust: bool, state: Sequence[Mapping[str, Any]] = ()
+) -> Backend:
+    """Open an artifact by its format's name; raises LoadError.
+
+    `state` says where the numbers of a pickled state dict or module lie: what weights-only loading refuses for other
+    things than its tensors is read by it, and not unpickled.
+    """
     try:
         if kind == "onnx":
             return OnnxBackend(path)
@@ -177,7 +183,7 @@ def opened(path: str, kind: str, reference: Reference | None, *, trust: bool) ->
             return ModuleBackend("TorchScript", module, [argument.name for argument in arguments], optional)
         if kind == "pt2":
             return _exported(path)
-        return _weights(path, kind, reference, trust=trust)
+        return _weights(path, kind, reference, trust=trust, state=state)
     except (LoadError, ImportError):
         raise
     except Exception as failure:
@@ -191,7 +197,9 @@ def _exported(path: str) -> Backend:
     return ModuleBackend("torch.export", module, [str(name) for name in spec if name is not None])
 
 
-def _weights(path: str, kind: str, reference: Reference | None, *, trust: bool) -> Backend:
+def _weights(
+    path: str, kind: str, reference: Reference | None, *, trust: bool, state: Sequence[Mapping[str, Any]]
+) -> Backend:
     loaded: Any
     if kind in ("safetensors", "sharded", "huggingface"):
         from safetensors.torch import load_file
@@ -212,9 +220,12 @@ def _weights(path: str, kind: str, reference: Reference | None, *, trust: bool) 
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:
-            if not trust:
+            if trust:
+                loaded = torch.load(path, map_location="cpu", weights_only=False)
+            elif state and reference is not None:
+                return WeightsBackend(reference, {str(entry["name"]): stored(**entry) for entry in state})
+            else:
                 raise
-            loaded = torch.load(path, map_location="cpu", weights_only=False)
     if isinstance(loaded, torch.nn.Module):
         return ModuleBackend("PyTorch", loaded.eval(), reference.names if reference else None)
     if reference is None:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-import sys
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from doctor.parity.tensors import Tensors, flattened
-from doctor.subjects import reference_child
-
-
-class ReferenceError(Exception):
-    """The reference cannot be had; one line for the user."""
 
 
 class Reference:
@@ -26,25 +19,14 @@ class Reference:
     a trained model (or of one fixed on purpose), and not of a fresh initialisation.
     """
 
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self._module, self._factory = _module(target)
-        self.model = self._build(0)
-        other = self._build(1)
-        mine, others = self.model.state_dict(), other.state_dict()
-        self.settled = mine.keys() == others.keys() and all(_same(mine[key], others[key]) for key in mine)
+    def __init__(self, module: Any, model: torch.nn.Module, *, settled: bool) -> None:
+        self._module, self.settled = module, settled
+        self.model = model.cpu().eval()
         self.parameters = [
             parameter
             for parameter in inspect.signature(self.model.forward).parameters.values()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY, parameter.POSITIONAL_ONLY)
         ]
-
-    def _build(self, seed: int) -> torch.nn.Module:
-        try:
-            built: torch.nn.Module = reference_child.model_of(self._module, self._factory, seed)
-        except Exception as failure:
-            raise ReferenceError(f"{self.target} failed ({type(failure).__name__}: {str(failure)[:300]})") from failure
-        return built.cpu().eval()
 
     @property
     def names(self) -> list[str]:
@@ -109,24 +91,3 @@ class Reference:
     def file(self) -> str:
         """The module's own file."""
         return str(getattr(self._module, "__file__", "") or "")
-
-
-def _same(one: Any, other: Any) -> bool:
-    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
-        return True
-    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
-
-
-def _module(target: str) -> tuple[Any, str]:
-    """The imported module and the factory's name (empty: one of the usual)."""
-    where, colon, name = target.rpartition(":")
-    if not colon or name.endswith(".py"):
-        where, name = target, ""
-    if where.endswith(".py"):
-        if not Path(where).is_file():
-            raise ReferenceError(f"no file {where}")
-        sys.path.insert(0, str(Path(where).resolve().parent))
-    try:
-        return reference_child.load(where), name
-    except Exception as failure:
-        raise ReferenceError(f"{where} cannot be imported ({type(failure).__name__}: {failure})") from failure

@@ -13,20 +13,15 @@ from doctor.parity.aligned import Alignment
 from doctor.parity.backends import LoadError, WeightsBackend, opened
 from doctor.parity.bench import Bench, Emit, attempt, described
 from doctor.parity.difference import tolerance
-from doctor.parity.reference import Reference, ReferenceError
+from doctor.parity.reference import Reference
 from doctor.parity.tensors import Tensors, dtype_name
 
 _SEED = 20240229
 
 
-def run(job: dict[str, Any], emit: Emit) -> None:
+def run(job: dict[str, Any], emit: Emit, reference: Reference | None = None) -> None:
     """Run the experiments of a job; `emit(section, **data)` takes the results."""
     torch.set_num_threads(1)
-    try:
-        reference = Reference(job["reference"]) if job.get("reference") else None
-    except ReferenceError as failure:
-        emit("reference", error=str(failure))
-        reference = None
     if reference is not None:
         emit(
             "reference",
@@ -36,7 +31,7 @@ def run(job: dict[str, Any], emit: Emit) -> None:
             file=reference.file,
         )
     try:
-        backend = opened(job["path"], job["kind"], reference, trust=job["trust"])
+        backend = opened(job["path"], job["kind"], reference, trust=job["trust"], state=job.get("state", ()))
     except LoadError as failure:
         emit("load", error=str(failure))
         return

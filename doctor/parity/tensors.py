@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,28 @@ def tensor(array: Any) -> torch.Tensor:
     if array.dtype.byteorder == ">" or not array.flags.writeable:
         array = array.astype(array.dtype.newbyteorder("="))
     return torch.from_numpy(np.ascontiguousarray(array)).reshape(array.shape)
+
+
+def stored(
+    name: str,
+    dtype: str,
+    shape: Sequence[int],
+    strides: Sequence[int] | None,
+    file: str,
+    offset: int,
+    nbytes: int,
+) -> torch.Tensor:
+    """A tensor by the place of its bytes in a file; raises ValueError where they are not there."""
+    kind: torch.dtype = getattr(torch, dtype)
+    if not nbytes:
+        return torch.empty(tuple(shape), dtype=kind)
+    with open(file, "rb") as stream:
+        stream.seek(offset)
+        content = bytearray(stream.read(nbytes))
+    if len(content) < nbytes:
+        raise ValueError(f"{name} ends beyond the file")
+    flat = torch.frombuffer(content, dtype=kind)
+    return flat.reshape(tuple(shape)) if strides is None else flat.as_strided(tuple(shape), tuple(strides)).clone()
 
 
 def dtype_name(value: torch.Tensor) -> str:

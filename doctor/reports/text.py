@@ -54,7 +54,7 @@ def _harmless(line: str, colour: bool) -> str:
 
 
 def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> list[str]:
-    head = f"{finding.level}[{finding.rule}] {finding.name}"
+    head = f"{finding.level}[{finding.rule}] {finding.name}{_fault(report, finding)}"
     mark = _mark(report, finding)
     gap = " " * max(2, width - len(head) - len(mark))
     tone = "green" if finding.verdict is Verdict.CONFIRMED else "yellow"
@@ -80,6 +80,12 @@ def _block(report: Report, finding: Finding, paint: _Painter, width: int) -> lis
             lines += _row("see", f"{related.location}: {related.message}", width)
     lines += _row("more", f"doctor explain {finding.rule}", width)
     return lines
+
+
+def _fault(report: Report, finding: Finding) -> str:
+    """What was found of an artifact, where its rule answers several faults and is called by another one."""
+    fault = next(iter(finding.faults), "")
+    return f": {fault}" if report.subject.kind == "artifact" and finding.name not in fault and fault else ""
 
 
 def _mark(report: Report, finding: Finding) -> str:
@@ -231,7 +237,7 @@ def _closing(report: Report, paint: _Painter, verbose: bool) -> list[str]:
     if subject.kind == "dataset" and not verbose:
         foreign = sum(reasons.pop(reason) for reason in list(reasons) if _OTHER_DATA.match(reason))
     if reasons:
-        told = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
+        told = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
         skipped = (
             f", {summary.rules_skipped - foreign} skipped ({told if verbose or not report.healthy else '-v says why'})"
         )

@@ -1,56 +1,33 @@
-"""The child process that builds a reference model twice, under two seeds, and writes down what it is.
-
-What is equal in both was loaded or is constant; what differs is drawn anew at every start.
-"""
+"""The reference model of an artifact, built by the user's own code, and described. For child processes."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import importlib.util
-import json
-import os
 import random
 import sys
 from pathlib import Path
 from typing import Any
 
+FACTORIES = ("build", "build_model", "make_model", "create_model", "get_model", "model", "Model", "Net")
 _MOST_BYTES = 4 << 30
 
 
-def main() -> None:
-    """Follow the plan, a JSON object in the only argument; the answer is `facts.json` in its scratch folder."""
-    plan = json.loads(sys.argv[1])
-    from doctor.observe.child import die_with_parent
-    from doctor.observe.sandbox import Sandbox
-
-    die_with_parent(plan["parent"])
-    _limit(plan["memory_mb"])
-    scratch = Path(plan["scratch"])
-    folder = Path(plan["path"]).resolve().parent if plan["path"].endswith(".py") else Path.cwd()
-    sys.path.insert(0, str(folder))
-    sys.dont_write_bytecode = True
-    sys.argv = [plan["path"]]
-    Sandbox(plan["scratch"], (str(folder),)).install()
-    try:
-        facts = _describe(plan["path"], plan["factory"], scratch)
-    except BaseException as failure:
-        facts = {"error": f"{type(failure).__name__}: {str(failure)[:500]}"}
-    (scratch / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+def split(spec: str) -> tuple[str, str]:
+    """The file or dotted name, and the factory's name (empty: one of the usual), of `module.py:factory`."""
+    where, _, factory = spec.rpartition(":") if ":" in spec and not spec.endswith(".py") else (spec, "", "")
+    return where, factory
 
 
-def _limit(memory_mb: int) -> None:
-    """Limit what the child may allocate beyond what PyTorch maps by itself."""
-    try:
-        import resource
-    except ImportError:  # no such limits on this system
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
+def build_twice(spec: str, scratch: Path) -> tuple[dict[str, Any], Any, Any]:
+    """What the model is, as plain data, its module, and the model; its values are written to `values.bin`.
 
-
-def _describe(path: str, factory: str, scratch: Path) -> dict[str, Any]:
+    What is equal under both seeds was loaded or is constant; what differs is drawn anew at every start.
+    """
     import torch
 
+    path, factory = split(spec)
     module = load(path)
     first = model_of(module, factory, 1)
     facts = describe(first)
@@ -68,8 +45,8 @@ def _describe(path: str, factory: str, scratch: Path) -> dict[str, Any]:
                 entry["offset"], entry["nbytes"] = offset, len(plain)
                 offset += len(plain)
                 stream.write(plain)
-    facts["sample_inputs"] = callable(getattr(module, "sample_inputs", None))
-    return facts
+    facts["settled"] = other.keys() == values.keys() and not any(entry["drawn"] for entry in facts["state"].values())
+    return facts, module, first
 
 
 def load(path: str) -> Any:
@@ -89,8 +66,6 @@ def load(path: str) -> Any:
 def model_of(module: Any, factory: str, seed: int) -> Any:
     """Call the factory (by default the first of the usual names) under a seed; the model in evaluation mode."""
     import torch
-
-    from doctor.subjects.reference import FACTORIES
 
     name = factory or next((name for name in FACTORIES if hasattr(module, name)), "")
     if not name or not hasattr(module, name):
@@ -149,7 +124,3 @@ def _bytes(value: Any) -> bytes:
 
 def _digest(value: Any) -> str:
     return hashlib.blake2b(_bytes(value), digest_size=16).hexdigest() if not value.is_meta else "meta"
-
-
-if __name__ == "__main__":
-    os._exit(2)

@@ -93,6 +93,94 @@ def test_every_input_is_used():
         assert f"inputs.{name} " in text or f"inputs.{name} }}" in text, name
 
 
+def filled(text, inputs, outputs):
+    """A text of action.yml as the runner fills it in."""
+    known = {f"inputs.{name}": value for name, value in inputs.items()} | outputs | {"github.action_path": str(ACTION)}
+    return re.sub(r"\$\{\{ *([\w.-]+) *\}\}", lambda match: known[match[1]], text)
+
+
+def act(folder, path=None, **given):
+    """Run the action's `run:` steps as the runner does: defaults, environment, folder, shell; status and outputs.
+
+    The runner stops at the first step that fails; `always()` concerns the foreign step only.
+    """
+    action = yaml.safe_load((ACTION / "action.yml").read_text())
+    inputs = {name: str(about.get("default", "")) for name, about in action["inputs"].items()}
+    inputs |= {name.replace("_", "-"): value for name, value in given.items()}
+    outputs, status, said = {}, 0, ""
+    (folder / "summary.md").write_text("")
+    for step in action["runs"]["steps"]:
+        if "run" not in step:
+            continue
+        assert step["shell"] == "bash"
+        script, told = folder / "step.sh", folder / "told"
+        script.write_text(filled(step["run"], inputs, outputs))
+        told.write_text("")
+        environment = {
+            **os.environ,
+            **{name: filled(value, inputs, outputs) for name, value in step.get("env", {}).items()},
+            "PATH": f"{path or Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GITHUB_OUTPUT": str(told),
+            "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+            "GITHUB_WORKSPACE": str(folder),
+            "RUNNER_TEMP": str(folder),
+        }
+        where = folder / filled(step.get("working-directory", "."), inputs, outputs)
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
+        done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
+        status, said = done.returncode, said + done.stdout + done.stderr
+        lines = (line.split("=", 1) for line in told.read_text().splitlines())
+        outputs |= {f"steps.{step.get('id')}.outputs.{name}": value for name, value in lines}
+        if status:
+            break
+    results = {name: filled(about["value"], inputs, EMPTY | outputs) for name, about in action["outputs"].items()}
+    return status, results, said
+
+
+EMPTY = {f"steps.examine.outputs.{name}": "" for name in ("status", "sarif", "upload")}
+
+
+def test_the_steps_of_the_action_run_in_the_working_directory_with_their_defaults(models):
+    (models / "shop").mkdir()
+    (models / "broken.safetensors").rename(models / "shop/broken.safetensors")
+    status, results, said = act(models, command="gate", target="broken.safetensors", working_directory="shop")
+    assert status == 1, said
+    assert "::error title=FIL001" in said
+    assert results == {"status": "1", "sarif": "shop/doctor.sarif"}
+    assert json.loads((models / results["sarif"]).read_text())["version"] == "2.1.0"
+    assert "corrupt-file" in (models / "summary.md").read_text()
+    status, results, said = act(models, command="gate", target="whole.safetensors", options="--fail-on=error")
+    assert (status, results["status"]) == (0, "0"), said
+
+
+@pytest.mark.parametrize(
+    ("requirement", "wanted"), [("", str(ACTION / "../../..")), ("shop-doctor[gate]==1", "shop-doctor[gate]==1")]
+)
+def test_the_action_installs_itself_where_no_doctor_is(models, requirement, wanted):
+    """With a python that cannot import it, and writes down what it was called with."""
+    shim = models / "bin/python"
+    shim.parent.mkdir()
+    shim.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 1\nfor word; do echo "$word" >> "$PWD/called"; done\nexit 7\n')
+    shim.chmod(0o755)
+    status, results, _ = act(
+        models, path=shim.parent, command="gate", target="whole.safetensors", requirement=requirement
+    )
+    assert status == 7
+    assert results["status"] == ""
+    assert (models / "called").read_text().split() == ["-m", "pip", "install", "--disable-pip-version-check", wanted]
+
+
+def test_what_the_action_installs_from_is_this_repository():
+    assert (ACTION / "../../.." / "pyproject.toml").is_file()
+    assert (ACTION / "../../..").resolve() == ROOT
+
+
+def test_a_command_that_is_none_stops_the_action(models):
+    status, results, said = act(models, command="explode", target="whole.safetensors")
+    assert (status, results["status"]) == (2, "")
+    assert said.startswith("::error::")
+
+
 def test_pre_commit_judges_file_by_file_and_gives_the_worst_status(models, capsys):
     assert pre_commit.main(["gate", "whole.safetensors"]) == 0
     assert pre_commit.main(["gate", "--select", "FIL001", "broken.safetensors", "whole.safetensors"]) == 1

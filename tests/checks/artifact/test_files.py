@@ -130,7 +130,7 @@ class TestArchives:
     def test_a_program_that_was_cut_off_before_it_was_packed_is_truncated(self, net, tmp_path, judge):
         """The checksums are right: only the program itself tells."""
         torch.export.save(torch.export.export(net, (torch.randn(2, 20),)), tmp_path / "whole.pt2")
-        for share, label in ((0.6, {"truncated-file"}), (1.0, set())):
+        for share, label in ((0.6, {"truncated-file", "corrupt-file"}), (1.0, set())):
             with zipfile.ZipFile(tmp_path / "whole.pt2") as source, zipfile.ZipFile(tmp_path / "b.pt2", "w") as target:
                 for member in source.infolist():
                     content = source.read(member)
@@ -266,6 +266,20 @@ class TestFolders:
         path.write_text(json.dumps(index))
         (finding,) = serious(judge(sharded))
         assert finding.location.tensor == "layer9.weight"
+
+    @pytest.mark.parametrize(
+        ("stated", "level"),
+        [(0.5, "info"), (2.0, "info"), (1.005, None), (0.01, "warning"), ("all", "warning"), (float("nan"), "warning")],
+    )
+    def test_a_size_that_the_index_states_is_doubted_where_it_is_far_off(self, stated, level, sharded, judge):
+        path = sharded / "model.safetensors.index.json"
+        index = json.loads(path.read_text())
+        known = index["metadata"]["total_size"]
+        index["metadata"]["total_size"] = stated if isinstance(stated, str) else known * stated
+        path.write_text(json.dumps(index))
+        for target in (sharded, path):
+            found = judge(target).findings
+            assert [(finding.rule, str(finding.level)) for finding in found] == ([("FIL005", level)] if level else [])
 
     def test_an_index_that_leads_out(self, sharded, judge):
         path = sharded / "model.safetensors.index.json"

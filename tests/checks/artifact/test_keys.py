@@ -1,10 +1,7 @@
 """Rules on the keys: on the file alone, and against the reference model."""
 
 import json
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -13,8 +10,6 @@ from safetensors.torch import save_file
 from doctor.errors import DoctorError
 from doctor.evidence.reference_model import adapted, common_prefix
 from doctor.findings import Severity
-from doctor.subjects.reference import Built
-from doctor.subjects.reference_child import _describe
 
 MODEL = """
 import torch
@@ -65,29 +60,18 @@ def crash():
 """
 
 
-@contextmanager
-def built_here(spec, timeout_s, memory_mb):
-    path, _, factory = spec.rpartition(":")
-    with TemporaryDirectory() as scratch:
-        facts = _describe(path, factory, Path(scratch))
-        sys.modules.pop(Path(path).stem, None)
-        yield Built(json.loads(json.dumps(facts)), Path(scratch) / "values.bin")
-
-
 @pytest.fixture
-def project(tmp_path, monkeypatch, request):
-    """A folder with the model's code. The reference is built in this process, save where a test is about the child."""
+def project(tmp_path, monkeypatch):
+    """A folder with the model's code."""
     (tmp_path / "net.py").write_text(MODEL)
     monkeypatch.chdir(tmp_path)
-    if "child" not in request.keywords:
-        monkeypatch.setattr("doctor.subjects.reference.built", built_here)
     scope = {}
     exec(MODEL, scope)
     return scope
 
 
 def write(state, name="net.safetensors"):
-    if name.endswith("safetensors"):
+    if str(name).endswith("safetensors"):
         save_file({key: value.clone().contiguous() for key, value in state.items()}, name)
     else:
         torch.save(state, name)
@@ -111,7 +95,6 @@ def test_the_state_dict_of_the_reference_is_silent(factory, project, judge):
     assert not judge(write(tied_once), reference=f"net.py:{factory}").findings
 
 
-@pytest.mark.child
 def test_half_precision_is_no_drift(project, judge):
     for dtype in (torch.float16, torch.bfloat16):
         state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state_of(project).items()}
@@ -225,6 +208,20 @@ def test_adapters_beside_the_base_and_alone(project, judge):
     assert not serious(judge(write(adapters, "adapter_model.safetensors")))
 
 
+def test_adapters_of_any_name_that_the_reference_lacks_are_the_one_cause(project, judge):
+    state = state_of(project)
+    other = {f"blocks.{i}.adapter.down.weight": torch.randn(4, 24) for i in range(2)}
+    peft = dict(state)
+    for kind in ("weight", "bias"):
+        peft[f"blocks.0.up.base_layer.{kind}"] = peft.pop(f"blocks.0.up.{kind}")
+    peft |= {f"blocks.0.up.lora_{m}.default.weight": torch.randn(4, 24) for m in "AB"}
+    for wrapped in (state | other, peft):
+        report = judge(write(wrapped), reference="net.py:build")
+        causes = [f for f in serious(report) if f.caused_by is None]
+        assert [f.faults for f in causes] == [("unmerged-adapter",)]
+    assert not [f for f in serious(judge(write(state | other))) if f.rule == "MOD003"]  # it may be the model's own
+
+
 def test_an_averaged_model_and_a_model_attribute_are_silent(judge, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(4, 4))
@@ -250,7 +247,6 @@ def test_what_a_trainer_leaves_beside_the_weights_is_no_part_of_the_model(projec
     assert not judge(folder / "optimizer.pt").findings
 
 
-@pytest.mark.child
 def test_a_reference_that_cannot_be_built_is_one_line(project, judge):
     name = write(state_of(project))
     with pytest.raises(DoctorError, match="no such backbone"):
@@ -259,14 +255,12 @@ def test_a_reference_that_cannot_be_built_is_one_line(project, judge):
         judge(name, reference="nowhere.py:build")
 
 
-@pytest.mark.child
 def test_a_reference_that_never_ends_is_ended(project, judge):
     Path("slow.py").write_text("import time\n\ndef build():\n    time.sleep(600)\n")
     with pytest.raises(DoctorError, match="not built within"):
         judge(write(state_of(project)), reference="slow.py:build", timeout_s=3.0)
 
 
-@pytest.mark.child
 def test_the_reference_writes_nothing_of_the_users(project, judge, tmp_path):
     text = MODEL + "\n\ndef writing():\n    open('left.txt', 'w').write('x')\n    return build()\n"
     (tmp_path / "writing.py").write_text(text)
@@ -310,3 +304,56 @@ def test_tensors_beside_the_state_dict_of_a_checkpoint_are_no_part_of_it(entry, 
             fault for f in serious(judge(write(plain, "last.pt"), reference="net.py:build")) for fault in f.faults
         }
         assert "silent-missing-keys" not in faults
+
+
+def test_a_tied_table_of_any_name_is_known_by_its_shape(project, tmp_path, judge):
+    state = {
+        "tok.weight": torch.randn(40, 24),
+        "pos.weight": torch.randn(64, 24),
+        "lm_head.weight": torch.randn(40, 24),
+    }
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "x", "tie_word_embeddings": True}))
+    write(state, folder / "model.safetensors")
+    assert [f.faults for f in serious(judge(folder))] == [("untied-weights",)]
+    write(state | {"lm_head.weight": state["tok.weight"]}, folder / "model.safetensors")
+    assert not [f for f in serious(judge(folder)) if f.rule == "MOD003"]
+
+
+def test_weights_that_are_packed_with_their_scales_are_not_missing(project, judge):
+    torch.manual_seed(0)
+    quantised = torch.ao.quantization.quantize_dynamic(project["build"](), {torch.nn.Linear}, dtype=torch.qint8)
+    torch.jit.trace(quantised, torch.randint(0, 40, (2, 5))).save("net.pt")
+    assert not [f for f in serious(judge("net.pt", reference="net.py:build")) if f.rule == "MOD002"]
+
+
+def test_an_adapter_in_a_graph_is_unmerged_unless_the_reference_has_it(project, tmp_path, judge):
+    torch.manual_seed(0)
+
+    class Adapted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base_layer = torch.nn.Linear(8, 8)
+            self.lora_A, self.lora_B = torch.nn.Linear(8, 2, bias=False), torch.nn.Linear(2, 8, bias=False)
+
+        def forward(self, x):
+            return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = Adapted()
+
+        def forward(self, x):
+            return self.layer(x).relu()
+
+    torch.onnx.export(
+        Net(), (torch.randn(3, 8),), "net.onnx", dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
+    )
+    assert [f.faults for f in serious(judge("net.onnx"))] == [("unmerged-adapter",)]
+    (tmp_path / "lora.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.lora_A = torch.nn.Linear(8, 2)\n\n    def forward(self, x):\n        return x\n\nbuild = Net\n"
+    )
+    assert not [f for f in judge("net.onnx", reference="lora.py:build").findings if f.rule == "MOD003"]

@@ -274,3 +274,90 @@ def test_the_uniform_test_knows_a_draw_from_what_moved():
         for _ in range(50)
     ]
     assert not any(moved)
+
+
+def test_layers_called_batch_norm_without_statistics_are_a_warning(tmp_path, judge):
+    class Net(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.conv, self.bn1, self.fc = nn.Conv2d(3, 8, 3), norm(8), nn.Linear(8, 4)
+
+    def saved(norm, drop=("running", "num_batches")):
+        torch.manual_seed(0)
+        state = state_of(Net(norm))
+        state["bn1.weight"] += torch.randn(8) * 0.1
+        return save({name: value for name, value in state.items() if not any(word in name for word in drop)}, tmp_path)
+
+    (finding,) = serious(judge(saved(nn.BatchNorm2d)), "WGT003")
+    assert (finding.level, finding.faults) == (Severity.WARNING, ("missing-buffers",))
+    assert "bn1" in finding.message
+    whole = state_of(Net(nn.BatchNorm2d))
+    whole["bn1.running_mean"] += 1.0
+    assert not serious(judge(save(whole, tmp_path)), "WGT003")
+    renamed = {name.replace("bn1", "norm1"): value for name, value in state_of(Net(nn.InstanceNorm2d)).items()}
+    assert not serious(judge(save(renamed, tmp_path)), "WGT003")
+
+
+def test_flipped_bits_of_an_exponent_are_damage_and_masks_are_not(net, tmp_path, judge):
+    state = state_of(net)
+    whole = state["0.weight"].clone()
+    for values, sick in (
+        ((7.3e23,), True),
+        ((-4.1e30, 2.2e18), True),
+        ((-1e30,), False),
+        ((torch.finfo().min,), False),
+    ):
+        state["0.weight"] = whole.clone()
+        state["0.weight"].view(-1)[5 : 5 + len(values)] = torch.tensor(values)
+        found = [f for f in serious(judge(save(state, tmp_path))) if "corrupt-file" in f.faults]
+        assert [f.location.tensor for f in found] == (["0.weight"] if sick else [])
+
+
+def test_an_embedding_and_a_norm_as_drawn_beside_a_reference_that_has_trained_them(tmp_path, monkeypatch, judge):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef build():\n    torch.manual_seed(1)\n"
+        "    net = nn.Sequential(nn.Embedding(40, 16), nn.LayerNorm(16), nn.Linear(16, 16), nn.Linear(16, 4))\n"
+        "    with torch.no_grad():\n        for value in net.parameters():\n"
+        "            value.mul_(2.0).add_(0.3 * torch.randn_like(value))\n    return net\n"
+    )
+    scope = {}
+    exec((tmp_path / "net.py").read_text(), scope)
+    state = state_of(scope["build"]())
+    torch.manual_seed(5)
+    for name, drawn in (("0.weight", torch.randn(40, 16)), ("1.weight", torch.ones(16))):
+        report = judge(save(state | {name: drawn}, tmp_path), reference="net.py:build")
+        assert [f.location.tensor for f in serious(report, "WGT005")] == [name]
+    other = torch.randn(40, 16) * 0.6
+    assert not serious(judge(save(state | {"0.weight": other}, tmp_path), reference="net.py:build"), "WGT005")
+    assert not serious(judge(save(state, tmp_path), reference="net.py:build"))
+
+
+def test_an_untrained_head_beside_layers_that_an_exporter_folded(tmp_path, judge):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 12, 3, bias=False),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 10),
+    )
+    with torch.no_grad():
+        model[0].weight.mul_(2.5)
+        model[1].running_mean.normal_()
+        model[1].running_var.uniform_(0.5, 1.5)
+    path = tmp_path / "net.onnx"
+    for trained in (False, True):
+        if trained:
+            with torch.no_grad():
+                model[5].weight.mul_(1.8)
+        torch.onnx.export(
+            model.eval(),
+            (torch.randn(2, 3, 8, 8),),
+            str(path),
+            dynamo=False,
+            input_names=["x"],
+            dynamic_axes={"x": {0: "n"}},
+        )
+        assert [f.location.tensor for f in serious(judge(path), "WGT005")] == ([] if trained else ["5.weight"])

@@ -245,6 +245,8 @@ KINDS = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2", ".safetensors": "
 def examine(nets, tmp_path):
     """Run an artifact beside its reference, in this process; what all rules about inputs and outputs find."""
     from doctor.parity import session
+    from doctor.parity.reference import Reference
+    from doctor.subjects.reference_child import build_twice
 
     def examine(path, reference=None, sample=None, *, inputs=True, given=None):
         kind = KINDS[path.suffix]
@@ -260,13 +262,16 @@ def examine(nets, tmp_path):
         job = {
             "path": str(path),
             "kind": kind,
-            "reference": f"{nets.__file__}:{reference}" if reference else None,
             "inputs": str(file) if file else None,
             "trust": False,
             "inputs_declared": [asdict(port) for port in contract.inputs] if contract else [],
             "quantised": sorted({note.detail for note in contract.of("quantised")}) if contract else [],
         }
-        session.run(job, lambda section, **data: events.append({"section": section, **data}))
+        known = None
+        if reference:
+            facts, module, model = build_twice(f"{nets.__file__}:{reference}", tmp_path)
+            known = Reference(module, model, settled=facts["settled"])
+        session.run(job, lambda section, **data: events.append({"section": section, **data}), known)
         run = from_events(events, named=kind == "onnx", reference_asked=reference is not None)
         found = {type(run): run} | ({type(contract): contract} if contract else {})
         try:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from doctor.findings import Severity
+
 
 class Around(nn.Module):
     """A model with something done to its inputs or outputs."""
@@ -94,7 +96,8 @@ class TestBatch:
 
     def test_a_program_of_torch_export_is_fixed_by_default_and_fails_with_another_sample(self, nets, exports, examine):
         path = exports.pt2("photo", free=False)
-        assert examine(path, "photo").told == {}
+        same = examine(path, "photo").told
+        assert {code: finding.level for code, finding in same.items()} == {"IOC003": Severity.WARNING}
         more = {"images": nets.noise(6, 3, 8, 8)}
         assert "fixed-batch-dim" in examine(path, "photo", more).told["IOC003"].faults
 
@@ -312,6 +315,15 @@ class TestMismatch:
     def test_other_constants_of_preprocessing(self, nets, exports, examine):
         model = nets.camera()
         model.mean.zero_()
+        found = examine(exports.traced("camera", model), "camera").told["IOC001"]
+        assert "missing-preprocessing" in found.faults
+        assert found.location.tensor == "mean"
+
+    def test_other_constants_where_the_exporter_has_folded_layers(self, nets, exports, examine):
+        model = nets.camera()
+        model.mean.zero_()
+        model.net.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(model.net.conv, model.net.bn)
+        model.net.bn = nn.Identity()
         found = examine(exports.traced("camera", model), "camera").told["IOC001"]
         assert "missing-preprocessing" in found.faults
         assert found.location.tensor == "mean"
