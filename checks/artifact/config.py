@@ -14,6 +14,12 @@ _TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|shared)\.weight$")
 _WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim", "emb_dim", "hidden_sizes", "text_config", "vision_config")
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers")
+# Tensors, the keys that state how many rows they have. Tables of positions may have rows to spare (RoBERTa, OPT).
+_STATED = (
+    (r"(?:position_embeddings|wpe|embed_positions)\.weight", ("max_position_embeddings", "n_positions")),
+    (r"token_type_embeddings\.weight", ("type_vocab_size",)),
+    (r"(?:intermediate\.dense|mlp\.(?:up|gate)_proj|layers\.\d+\.fc1|ffn\.lin1)\.weight", ("intermediate_size", "hidden_dim")),
+)  # fmt: skip
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 
 
@@ -29,6 +35,11 @@ def drift_from_the_configuration(contents: ArtifactContents) -> Iterator[Finding
     tables = [tensor for tensor in names.values() if _TABLE.search(tensor.name) and len(tensor.shape) == 2]
     for tensor in tables or _largest(names.values(), config):
         yield from _table(tensor, config)
+    for pattern, keys in _STATED:
+        key = next((key for key in keys if isinstance(config.get(key), int)), "")
+        table = next((t for t in names.values() if re.search(rf"(?:^|\.){pattern}$", t.name)), None)
+        if key and table is not None and len(table.shape) == 2 and table.shape[0] < config[key]:
+            yield _short(table, key, config[key])
     depth = next((config[key] for key in _DEPTHS if isinstance(config.get(key), int)), None)
     blocks = {int(found[1]) for name in names for found in [_BLOCK.search(name)] if found}
     if depth is not None and blocks and max(blocks) + 1 != depth and "num_layers" not in config:
@@ -54,6 +65,16 @@ def _largest(tensors: Iterable[TensorEntry], config: dict[str, object]) -> list[
         return []
     tables = [tensor for tensor in matrices if len(tensor.shape) == 2 and tensor.shape[1] == width]
     return [max(tables, key=lambda tensor: tensor.shape[0])] if tables else []
+
+
+def _short(tensor: TensorEntry, key: str, stated: int) -> Finding:
+    return Finding(
+        message=f"config.json states {stated} for {key}, {tensor.name} has {tensor.shape[0]} rows",
+        location=Location(path=tensor.file, tensor=tensor.name),
+        measured={"rows": Measure(value=tensor.shape[0], threshold=stated)},
+        remedy="save weights and configuration in one go (save_pretrained)",
+        faults=("shape-mismatch", "stale-artifact"),
+    )
 
 
 def _table(tensor: TensorEntry, config: dict[str, object]) -> Iterator[Finding]:

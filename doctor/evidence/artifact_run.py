@@ -223,7 +223,7 @@ def artifact_run(
     model: ReferenceModel | None,
 ) -> ArtifactRun:
     """Run the artifact in a child process, once it was judged safe (or on trust)."""
-    kind = source.format
+    kind, path = _program(source)
     if kind not in _RUN_ALONE and kind not in _WEIGHTS:
         raise Unavailable(f"a file of the format {kind} is not run")
     if kind in _WEIGHTS and not source.reference:
@@ -234,7 +234,6 @@ def artifact_run(
         raise Unavailable("the artifact was not judged safe, and is not run; --trust runs it all the same")
     if contents.labelled(*_BROKEN):
         raise Unavailable("the artifact is damaged, and is not run")
-    path = Path(source.root) if kind == "huggingface" else Path(source.root) / source.files[0].path
     job = {
         "path": str(path),
         "kind": kind,
@@ -251,6 +250,19 @@ def artifact_run(
     return from_events(
         _events(source, job, ready), named=bool(contract and contract.named), reference_asked=bool(source.reference)
     )
+
+
+def _program(source: ArtifactSource) -> tuple[str, Path]:
+    """The format and place of what is run: a folder without safetensors may hold one program, or one file of weights."""
+    root = Path(source.root)
+    if source.format != "huggingface":
+        return source.format, root / source.files[0].path
+    if not any(file.format in ("safetensors", "sharded") for file in source.files):
+        for formats in (_RUN_ALONE, _PICKLED):
+            found = [file for file in source.files if file.format in formats]
+            if len(found) == 1:
+                return found[0].format, root / found[0].path
+    return source.format, root
 
 
 def _state(source: ArtifactSource, contents: ArtifactContents) -> list[dict[str, Any]]:

@@ -124,6 +124,8 @@ def entry_of(
     """The tensor's place in the file; a problem when it reaches beyond its storage of `held` bytes at `at`."""
     tensor: StoredTensor = one.tensor
     item = ITEM_SIZES.get(tensor.dtype, 0)
+    if tensor.sparse:
+        unread = unread or "a sparse tensor"
     end = (tensor.offset + tensor.reach) * item
     if item and end > held and unread is None and tensor.fault is None:
         unread = "it reaches beyond its storage"
@@ -138,7 +140,7 @@ def entry_of(
         offset=at + tensor.offset * item if at >= 0 else 0,
         nbytes=tensor.reach * item,
         storage=f"{file}:{storage}+{tensor.offset}",
-        strides=None if tensor.contiguous else tensor.strides,
+        strides=None if tensor.contiguous or tensor.sparse else tensor.strides,
         device=tensor.device,
         role=role if one.weight else "other",
         unread=unread or (None if item else f"numbers of type {tensor.dtype}"),

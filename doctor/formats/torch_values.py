@@ -72,6 +72,7 @@ class StoredTensor:
     storage_numel: int
     parameter: bool = False
     fault: str | None = None
+    sparse: bool = False  # `shape` is the whole's, the storage that of its values
 
     @property
     def contiguous(self) -> bool:
@@ -137,6 +138,8 @@ def stored_tensor(value: Any, depth: int = 0) -> StoredTensor | None:
         return stored_tensor(arguments[0], depth + 1) if arguments else None
     if name == "torch._tensor._rebuild_from_type_v2" and len(arguments) > 2:
         return stored_tensor(Call(arguments[0], arguments[2], "REDUCE"), depth + 1)
+    if name == "torch._utils._rebuild_sparse_tensor":
+        return _sparse(arguments, depth)
     if name not in (
         "torch._utils._rebuild_tensor",
         "torch._utils._rebuild_tensor_v2",
@@ -149,6 +152,16 @@ def stored_tensor(value: Any, depth: int = 0) -> StoredTensor | None:
 
 def _fields(tensor: StoredTensor) -> dict[str, Any]:
     return {name: getattr(tensor, name) for name in StoredTensor.__dataclass_fields__}
+
+
+def _sparse(arguments: tuple[Any, ...], depth: int) -> StoredTensor | None:
+    """Of `(layout, (indices ..., values, size, ...))`."""
+    data = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], tuple) else ()
+    parts = [part for part in (stored_tensor(item, depth + 1) for item in data) if part is not None]
+    shape = next((size for size in (_sizes(item) for item in data) if size is not None), None)
+    if not parts or shape is None:
+        return None
+    return StoredTensor(**{**_fields(parts[-1]), "shape": shape, "strides": shape, "offset": 0, "sparse": True})
 
 
 def _rebuilt(arguments: tuple[Any, ...]) -> StoredTensor | None:

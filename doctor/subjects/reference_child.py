@@ -113,13 +113,31 @@ def describe(model: Any) -> dict[str, Any]:
 def _bytes(value: Any) -> bytes:
     import torch
 
-    plain = value.detach().cpu().contiguous().reshape(-1)
+    plain = _dense(value.detach().cpu()).contiguous().reshape(-1)
     if plain.dtype.is_floating_point and plain.dtype not in (torch.float32, torch.float64):
         plain = plain.float()
     if plain.dtype.is_complex:
         plain = torch.view_as_real(plain).reshape(-1)
     content: bytes = plain.numpy().tobytes()
     return content
+
+
+def _dense(value: Any) -> Any:
+    """The numbers of a sparse or quantised tensor, as a plain one. A sparse one may be far too large when written out."""
+    import torch
+
+    if value.is_quantized:
+        return value.dequantize()
+    if value.layout == torch.sparse_coo:
+        whole = value.coalesce()
+        return torch.cat([whole.indices().double().reshape(-1), whole.values().double().reshape(-1)])
+    if value.layout in (torch.sparse_csr, torch.sparse_bsr):
+        places = (value.crow_indices(), value.col_indices(), value.values())
+        return torch.cat([part.double().reshape(-1) for part in places])
+    if value.layout in (torch.sparse_csc, torch.sparse_bsc):
+        places = (value.ccol_indices(), value.row_indices(), value.values())
+        return torch.cat([part.double().reshape(-1) for part in places])
+    return value
 
 
 def _digest(value: Any) -> str:

@@ -354,6 +354,22 @@ class TestConfiguration:
     def test_another_configuration_is_drift(self, changes, label, tmp_path, judge):
         assert label in labels(judge(self.folder(tmp_path, **changes)))
 
+    @pytest.mark.parametrize(
+        ("key", "name", "rows"),
+        [
+            ("max_position_embeddings", "model.embed_positions.weight", 34),
+            ("type_vocab_size", "model.token_type_embeddings.weight", 2),
+            ("intermediate_size", "model.layers.0.mlp.up_proj.weight", 64),
+        ],
+    )
+    def test_a_table_must_have_the_rows_that_are_stated_for_it(self, key, name, rows, tmp_path, judge):
+        state = {"model.embed_tokens.weight": torch.randn(50, 16), name: torch.randn(rows, 16)}
+        save_file(state, tmp_path / "model.safetensors")
+        for stated, found in ((rows, set()), (rows - 1, set()), (2 * rows, {"shape-mismatch", "stale-artifact"})):
+            config = {"vocab_size": 50, "hidden_size": 16, key: stated}
+            (tmp_path / "config.json").write_text(json.dumps(config))
+            assert labels(judge(tmp_path)) == found, stated
+
 
 class TestBadInput:
     @pytest.mark.parametrize("suffix", [".pt", ".onnx", ".safetensors", ".pt2", ".bin"])

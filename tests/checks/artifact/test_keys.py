@@ -357,3 +357,49 @@ def test_an_adapter_in_a_graph_is_unmerged_unless_the_reference_has_it(project, 
         "        self.lora_A = torch.nn.Linear(8, 2)\n\n    def forward(self, x):\n        return x\n\nbuild = Net\n"
     )
     assert not [f for f in judge("net.onnx", reference="lora.py:build").findings if f.rule == "MOD003"]
+
+
+SPARSE = """
+import torch
+from torch import nn
+
+
+class Graph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        eye = torch.arange(30)
+        links = torch.sparse_coo_tensor(torch.stack([eye, eye.flip(0)]), torch.rand(30) + 1, (30, 30)).coalesce()
+        self.register_buffer("links", links)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(torch.sparse.mm(self.links, x))
+
+
+def build():
+    torch.manual_seed(3)
+    return Graph().eval()
+"""
+
+
+def test_a_sparse_buffer_is_no_obstacle_and_is_missed_where_it_is_missing(tmp_path, monkeypatch, judge):
+    (tmp_path / "graph.py").write_text(SPARSE)
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(SPARSE, scope)
+    state = scope["build"]().state_dict()
+    assert not serious(judge(write(state, "whole.pt"), reference="graph.py:build"))
+    del state["links"]
+    found = serious(judge(write(state, "parameters.pt"), reference="graph.py:build"))
+    assert "missing-buffers" in {label for finding in found for label in finding.faults}
+
+
+def test_a_program_in_a_folder_of_its_own_is_run_beside_its_reference(project, tmp_path, judge):
+    folder = tmp_path / "release"
+    folder.mkdir()
+    torch.onnx.export(
+        project["build"](), (torch.zeros(3, 5, dtype=torch.long),), str(folder / "model.onnx"), dynamo=False
+    )
+    report = judge(folder, reference="net.py:build")
+    assert not [finding for finding in report.findings if finding.rule == "IOC012"]
+    assert not [skip for skip in report.skipped if skip.rule == "IOC001"]
