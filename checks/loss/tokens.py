@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
+from doctor.evidence.loss_arguments import LossArguments
 from doctor.evidence.op_tape import OpTape
 from doctor.evidence.token_alignment import AlignedPlace, TokenAlignment
 from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 
-from .places import at, related
+from .places import at, called, related
 
 _CUTS = ("slice", "roll", "clone", "select", "index", "copy", "constant_pad_nd")
 _CARRIERS = frozenset(
@@ -36,7 +37,9 @@ class PaddingLimits(Limits):
     faq=("training/loss/incorrect", "training/data/incorrect"),
     faults=("padding-not-masked", "padding-token"),
 )
-def padding_not_masked(tokens: TokenAlignment, limits: PaddingLimits) -> Iterator[Finding]:
+def padding_not_masked(
+    tokens: TokenAlignment, arguments: LossArguments | None, limits: PaddingLimits
+) -> Iterator[Finding]:
     """The loss counts the padding behind short sequences.
 
     ## What it measures
@@ -69,13 +72,15 @@ def padding_not_masked(tokens: TokenAlignment, limits: PaddingLimits) -> Iterato
         if facts.with_gradient < limits.gradient_positions * facts.padded:
             continue
         share = facts.padded / facts.positions
+        chosen = next((p for p in (arguments.places if arguments else ()) if p.source == place.source), None)
         declared = facts.declared or place.ignore_index != -100
         rebuilt = place.match(0) >= limits.constant_share and not place.causal
         ignored = f", while ignore_index is {place.ignore_index}" if place.ignore_index != -100 else ""
         yield Finding(
             message=f"{share:.0%} of the positions in the loss are padding (input id {facts.pad}, target id "
             f"{facts.target}){ignored}; {facts.gradient_share:.0%} of the gradient comes from them",
-            location=at(place.source),
+            location=at(chosen.chosen if chosen else place.source),
+            related=called(chosen) if chosen else (),
             severity=_severity(share, declared, rebuilt, limits),
             measured={
                 "padded_share": Measure(value=share, threshold=limits.padded_share),

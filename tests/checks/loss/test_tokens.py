@@ -1,6 +1,7 @@
 """Shift and padding of language models' targets: the fault fires, what looks like it does not."""
 
 from doctor.evidence.base import Source
+from doctor.evidence.loss_arguments import LossArguments, LossPlace
 from doctor.evidence.token_alignment import AlignedPlace, PaddingFacts, TokenAlignment
 from doctor.testing import findings_of
 
@@ -45,6 +46,12 @@ class TestPadding:
     def test_declared_padding_in_the_loss_is_an_error_on_the_loss_line(self):
         (finding,) = findings_of("LOS007", TokenAlignment((aligned(padding=padded()),)))
         assert (finding.name, finding.location.line, finding.level) == ("padding-not-masked", 7, "error")
+
+    def test_it_is_told_where_the_criterion_is_constructed(self):
+        made = Source("train.py", 3, "main")
+        arguments = LossArguments((LossPlace("cross_entropy", HERE, input_shape=(80, 10), outputs=(10,), made=made),))
+        (finding,) = findings_of("LOS007", TokenAlignment((aligned(padding=padded()),)), arguments)
+        assert (finding.location.line, finding.related[0].location.line) == (3, 7)
 
     def test_a_wrong_ignore_index_is_named(self):
         place = aligned(padding=padded(declared=False), ignore_index=3)
