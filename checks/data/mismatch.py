@@ -39,6 +39,9 @@ class TokenMismatchLimits(Limits):
 
     share: float = 0.15  # of the evaluated tokens; words that a small corpus has not seen are some 5 %
     known: float = 0.25  # share in training, over that in evaluation
+    # A vocabulary cut to its commonest words has strangers in training, too: texts of another kind hold some times more.
+    cut: float = 0.12
+    most: float = 0.35  # of the evaluated tokens: nothing natural any more
     used: int = 50  # different ids
     sequences: int = 32  # in training and in evaluation
 
@@ -125,7 +128,9 @@ def tokens_mismatch(tokens: TokenLog, lines: DataLines | None, limits: TokenMism
             1 - found.evaluation
         ):  # by chance it follows itself at its own share
             continue
+        natural = found.training > limits.cut * found.evaluation and found.evaluation < limits.most
         yield Finding(
+            severity=Severity.INFO if natural else None,
             message=f"{found.evaluation:.0%} of the evaluated tokens are id {found.number}, which makes {found.training:.1%} "
             "of the tokens in training: the texts are cut into tokens in another way, and are unknown to the vocabulary",
             location=location(lines.evaluation_inputs() if lines else None, record.source),

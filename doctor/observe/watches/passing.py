@@ -15,7 +15,7 @@ from doctor.observe.fingerprints import fingerprints
 from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
 
-_SHORT = 12  # ids, or fewer
+_SHORT = 12  # ids; fewer words in a row come back in any text
 _MOST_BATCHES = 400  # of each kind whose samples are fingerprinted
 _MOST_FRAMES = 6
 _PIECES = 8  # least length of a piece of a window that is looked for in other windows
@@ -157,8 +157,10 @@ class PassingWatch(Watch):
             line = self.recorder.frames.line()
             group = self._groups[key] = _Group(line, loader, root)
         group.steps.add(self.recorder.step)
+        if _are_sequences(named[0][1]):
+            keys = keys[_own_length(named[0][1]) >= _SHORT]
         group.keys.append(keys)
-        group.seen.append(torch.tensor([number in seen for number in keys.tolist()]))
+        group.seen.append(torch.tensor([number in seen for number in keys.tolist()], dtype=torch.bool))
         pieces = _pieces(named[0][1], every=False)
         known = self._pieces.get(root)
         if pieces is not None and known:
@@ -193,7 +195,7 @@ class PassingWatch(Watch):
         rows = [part for part in self._examples.get(root, []) if part.shape[1] == self._examples[root][0].shape[1]]
         distinct, columns = _richness(torch.cat(rows)) if rows else (0.0, 0)
         if root in self._ids and rows and rows[0].shape[1] < _SHORT:
-            columns = 0  # a few words in a row come back in any text
+            columns = 0
         best: dict[str, Any] = {"loader": None, "samples": 0, "repeated": 0, "unevenness": None}
         for (loader, _), keys in self._epochs.items():
             known = self._loaders.get(loader)
@@ -333,6 +335,15 @@ def _pieces(value: torch.Tensor, every: bool) -> torch.Tensor | None:
         return None
     flat = windows.reshape(-1, windows[0, 0].numel())
     return fingerprints([flat.contiguous()])
+
+
+def _are_sequences(value: torch.Tensor) -> bool:
+    return value.dim() == 2 and not value.is_floating_point() and value.shape[1] >= _SHORT
+
+
+def _own_length(ids: torch.Tensor) -> torch.Tensor:
+    """Ids a row besides the one that fills its end."""
+    return (ids != ids[:, -1:]).sum(1).cpu()
 
 
 def _richness(rows: torch.Tensor) -> tuple[float, int]:

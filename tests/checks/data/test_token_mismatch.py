@@ -39,6 +39,11 @@ def test_a_few_new_words_and_words_that_training_misses_too_are_silent():
     assert not judged(texts(0.25), texts(0.35))
 
 
+def test_a_vocabulary_cut_to_its_commonest_words_is_told_as_info():
+    (finding,) = judged(texts(0.06), texts(0.3))
+    assert finding.level == "info"
+
+
 def test_a_text_that_the_model_writes_and_few_sequences_are_silent():
     assert not judged(texts(0.0), texts(0.0, writes=True))
     assert not judged(texts(0.0), texts(0.35, sequences=8))
