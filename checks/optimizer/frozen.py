@@ -16,7 +16,7 @@ from doctor.trials.treatments.stepping import UnfreezeParameters
 class FrozenLimits(Limits):
     """Thresholds of OPT016."""
 
-    share: float = 0.5  # of the model's elements that are frozen
+    share: float = 0.5  # of the model's elements that are frozen; any share, where they are embeddings
     untrained: float = 0.8  # of the frozen weights that still look initialised
     least: int = 2  # such weights; one frozen random layer is a random feature map, unless an optimizer was given it
     nothing: float = 0.999
@@ -32,7 +32,8 @@ def frozen_params(
     The share of each called model's elements with `requires_grad=False`, and whether the frozen matrices and kernels
     still look like the usual initialisation of their layer (uniform or normal with the deviation that follows from its
     size) with no weights loaded into them and no movement during the run. Fires when nothing can learn, and when more than
-    `share` is frozen of which `untrained` looks initialised. The trial lets them learn.
+    `share` is frozen of which `untrained` looks initialised, or frozen embeddings hold drawn values
+    (`Embedding.from_pretrained` freezes). The trial lets them learn.
     ## Why it hurts
     Only the last layer is fitted, to features that mean nothing.
     ## Example
@@ -69,7 +70,12 @@ def frozen_params(
         if stuck and share >= limits.nothing:
             yield _finding(record, root, share, "every parameter is frozen: nothing can learn", Severity.ERROR, True)
             return
-        if not root.forwards or share < limits.share or record.loads:
+        if not root.forwards or record.loads:
+            continue
+        if record.tables and not record.pretrained and not moved & set(record.tables) and share < limits.share:
+            yield _tables(record, share)
+            return
+        if share < limits.share:
             continue
         trained = tree is not None and any(
             p.root == record.root and p.reached and p.requires_grad for p in tree.parameters
@@ -86,6 +92,20 @@ def frozen_params(
             f"they were initialised: {shown}"
         )
         yield _finding(record, root, share, text, Severity.WARNING, False)
+
+
+def _tables(record: FrozenRoot, share: float) -> Finding:
+    shown = ", ".join(record.tables[:3]) + (f" and {len(record.tables) - 3} more" if len(record.tables) > 3 else "")
+    return Finding(
+        message=f"the embeddings {shown} are frozen, and hold values as drawn at random: no row will ever mean anything",
+        location=Location(path=record.table.path, line=record.table.line) if record.table else Location(),
+        measured={"frozen": Measure(value=share), "frozen_embeddings": Measure(value=len(record.tables), threshold=1)},
+        remedy="let them learn: Embedding.from_pretrained(weights, freeze=False), or nn.Embedding(rows, width)",
+        treatment=UnfreezeParameters(root=record.root),
+        demonstrated="Embedding.from_pretrained freezes by default, and was given no trained values"
+        if record.by_default
+        else None,
+    )
 
 
 def _finding(

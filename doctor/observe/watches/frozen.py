@@ -14,6 +14,7 @@ from doctor.observe.watch import Watch
 
 _FREEZING = re.compile(r"requires_grad\s*=\s*False|requires_grad_\(\s*(requires_grad\s*=\s*)?False|\.freeze\w*\(")
 _LEAST_ELEMENTS = 64
+_LEAST_IN_TABLES = 200
 _SAMPLE = 65536
 
 
@@ -41,12 +42,17 @@ class FrozenWatch(Watch):
         for index, root in self.recorder.naming.live_roots():
             record = {"root": index, "loads": self._loads, "parameters": 0, "frozen": 0, "examined": 0, "untrained": 0}
             names: list[str] = []
+            tables = _Tables()
             for path, module in root.named_modules():
                 for name, tensor in module.named_parameters(recurse=False):
                     record["parameters"] += tensor.numel()
                     if tensor.requires_grad:
                         continue
                     record["frozen"] += tensor.numel()
+                    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and id(module) not in self._loaded:
+                        tables.add(
+                            f"{path}.{name}" if path else name, tensor, self.recorder.naming.created_line(module)
+                        )
                     fresh = _looks_untrained(module, name, tensor)
                     if fresh is not None and id(module) not in self._loaded:
                         record["examined"] += 1
@@ -54,9 +60,18 @@ class FrozenWatch(Watch):
                         if fresh:
                             names.append(f"{path}.{name}" if path else name)
             pretrained = bool(getattr(getattr(root, "config", None), "_name_or_path", ""))
+            drawn = tables.names if tables.are_drawn() else []
             self.recorder.stream.emit(
-                "frozen", **record, names=names[:40], pretrained=pretrained, lines=self._lines() if names else []
-            )
+                "frozen", **record, names=names[:40], pretrained=pretrained, lines=self._lines() if names else [],
+                tables=drawn[:40], line_of_tables=tables.lines[0] if drawn else None,
+                by_default=bool(drawn) and self._by_default(tables.lines),
+            )  # fmt: skip
+
+    def _by_default(self, lines: list[Any]) -> bool:
+        """Whether nobody asked for it: `from_pretrained` freezes unless it is told not to."""
+        files = {name: filename for filename, name in self.recorder.frames._known.items() if name}
+        texts = ["".join(linecache.getlines(files[line[0]])[line[1] - 1 : line[1] + 2]) for line in lines if line]
+        return bool(texts) and all("from_pretrained(" in text and "freeze" not in text for text in texts)
 
     def _lines(self) -> list[Any]:
         """The user's lines that look like freezing."""
@@ -66,6 +81,31 @@ class FrozenWatch(Watch):
                 if _FREEZING.search(text.partition("#")[0]) and not text.lstrip().startswith("def "):
                     found.append([name, number, ""])
         return found[:8]
+
+
+class _Tables:
+    """Frozen embedding tables of one root, looked at together: each may be small."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.lines: list[Any] = []
+        self._values: list[torch.Tensor] = []
+
+    def add(self, name: str, tensor: torch.Tensor, line: Any) -> None:
+        """One more; rows of a single value (padding) are left out."""
+        values = tensor.detach().float().cpu()
+        values = values[values.std(1) > 0] if values.dim() == 2 and values.shape[1] > 1 else values
+        self.names.append(name)
+        self.lines.append(line)
+        if values.numel() > 1 and float(values.std()) > 0:
+            self._values.append(((values - values.mean()) / values.std()).reshape(-1)[:_SAMPLE])
+
+    def are_drawn(self) -> bool:
+        """Whether the values follow a normal distribution, as those that `torch.randn` gives and training does not."""
+        values = torch.cat(self._values) if self._values else torch.zeros(0)
+        if len(values) < _LEAST_IN_TABLES:
+            return False
+        return bool(abs(float(values.pow(4).mean()) - 3) <= min(0.7, 4 * math.sqrt(24 / len(values)) + 0.02))
 
 
 def _looks_untrained(module: nn.Module, name: str, tensor: torch.Tensor) -> bool | None:

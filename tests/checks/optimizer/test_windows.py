@@ -107,6 +107,19 @@ class TestFrozen:
         (finding,) = findings_of("OPT016", self.RUN, frozen, self.tree(optimizer=0))
         assert (finding.level, finding.treatment.kind) == ("warning", "unfreeze-parameters")
 
+    def test_frozen_embeddings_as_drawn_fire_where_they_are_made(self):
+        tables = {"tables": ("user.weight", "item.weight"), "table": HERE, "examined": 0, "untrained": 0}
+        frozen = FrozenWeights((FrozenRoot(0, 2000, 300, **tables, by_default=True),))
+        (finding,) = findings_of("OPT016", self.RUN, frozen, self.tree())
+        assert (finding.name, finding.location.line) == ("frozen-params", 7)
+        assert finding.demonstrated
+        (asked,) = findings_of("OPT016", self.RUN, FrozenWeights((FrozenRoot(0, 2000, 300, **tables),)), self.tree())
+        assert not asked.demonstrated
+        for learnt in ({"pretrained": True}, {"loads": 1}):
+            assert not findings_of(
+                "OPT016", self.RUN, FrozenWeights((FrozenRoot(0, 2000, 300, **tables, **learnt),)), self.tree()
+            )
+
     def test_nothing_to_learn_explains_the_crash(self):
         crash = Crash("RuntimeError", "element 0 of tensors does not require grad and does not have a grad_fn", THERE)
         frozen = FrozenWeights((FrozenRoot(0, 2000, 2000, lines=(HERE,)),))
