@@ -183,10 +183,12 @@ class _Walk:
         name = op.name
         if name in _CRITERIA:
             how = op.arguments.get("reduction")
-            if name == "_ctc_loss" or how is None:
+            if name == "_ctc_loss":
                 how = 0
+            elif how is None:
+                how = 1  # the default, which the dispatcher leaves out
             own = {0: "", 1: "mean", 2: "sum"}.get(int(how) if isinstance(how, int) else 0, "")
-            count = _count(op.inputs[1]) if own == "sum" and len(op.inputs) > 1 else elements
+            count = _count(op.inputs[1]) if own and len(op.inputs) > 1 else elements
             self._add(_CRITERIA[name], op, sign, scale, own or reduction, count)
         elif name in ("pow", "square"):
             even = name == "square" or op.arguments.get("exponent") in (2, 2.0)

@@ -99,7 +99,8 @@ class PaddingInvariance:
 @dataclass(frozen=True)
 class InputField:
     """One tensor that the model is called with and that varies among the samples; `used` when outputs or the loss
-    follow it, `moves` when outputs other than the loss do.
+    follow it, `moves` when outputs other than the loss do: the first of them by `change` of its spreads, on average, when
+    the samples' values are dealt out anew.
     """
 
     name: str
@@ -108,6 +109,7 @@ class InputField:
     used: bool
     mask: bool = False
     moves: bool = True
+    change: float = 1.0
 
 
 @dataclass(frozen=True)

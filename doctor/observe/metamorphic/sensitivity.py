@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from doctor.observe.metamorphic.call import Field, Outputs
-from doctor.observe.metamorphic.session import Session
+from doctor.observe.metamorphic.session import Session, spread
 
 _SEEDS = (0, 1)  # what is drawn in training mode may leave an input out once
 
@@ -16,17 +16,18 @@ def ignored(session: Session) -> dict[str, Any] | None:
     """Every field in turn is dealt out anew among the samples, in training mode; then every feature without gradient."""
     fields = [field for field in session.call.fields if _varies(field.value)]
     base = {seed: session.run(mode="train", seed=seed) for seed in _SEEDS}
-    effects, moving = {}, set()
+    effects, moves = dict[str, bool](), dict[str, float]()
     for field in fields[:8]:
         changes = {field.index: field.value.roll(1, 0)}
         after = {seed: session.run(changes, mode="train", seed=seed) for seed in _SEEDS}
         effects[field.name] = any(_differs(base[seed], after[seed]) for seed in _SEEDS)
-        if any(_differs(base[seed], after[seed], scalars=False) for seed in _SEEDS):
-            moving.add(field.name)
+        moved = any(_differs(base[seed], after[seed], scalars=False) for seed in _SEEDS)
+        moves[field.name] = max(_change(base[seed], after[seed]) for seed in _SEEDS) if moved else 0.0
     return {
         "fields": [
             {"name": field.name, "shape": list(field.value.shape), "dtype": str(field.value.dtype)[6:],
-             "used": effects[field.name], "moves": field.name in moving, "mask": _is_mask(field)}
+             "used": effects[field.name], "moves": moves[field.name] > 0, "change": moves[field.name],
+             "mask": _is_mask(field)}
             for field in fields[:8]
         ],
         "features": _features(session, [field for field in fields[:8] if effects[field.name]]),
@@ -52,6 +53,14 @@ def _differs(old: Outputs, new: Outputs, scalars: bool = True) -> bool:
     if not pairs or len(old.tensors) != len(new.tensors):
         return True
     return any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs)
+
+
+def _change(old: Outputs, new: Outputs) -> float:
+    """How far the first output moves on average, in spreads of it; at least a trace of it, as something has moved."""
+    (_, before), (_, after) = old.tensors[0], new.tensors[0]
+    if before.shape != after.shape or not before.is_floating_point() or not spread(before):
+        return 1.0
+    return max(1e-12, float((before - after).double().abs().mean()) / spread(before))
 
 
 def _features(session: Session, fields: list[Field]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from doctor.evidence.base import Source
 from doctor.evidence.loss_terms import terms_of
+from doctor.evidence.metamorphic import ExperimentedCall, InputField, Metamorphic
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.training_trace import Step, TrainingTrace
@@ -155,3 +156,41 @@ class TestMissingTerm:
         head = program.call("addmm", note(8, 1, parameter="size"), note(2, 8, 4, grad=False), shape=(8, 1))
         program.call("mse_loss", head, note(9, 8, 1, grad=False))
         assert findings_of("LOS013", program.terms(loss))
+
+
+class TestCollapsedPosterior:
+    """Variational autoencoders: the two terms over the same elements, and not."""
+
+    def terms(self, reduction, beta=1.0, batch=8, pixels=784):
+        """The loss of a variational autoencoder whose divergence is summed over the latent, and averaged over the batch."""
+        program = Program()
+        logits = program.call("addmm", note(1, pixels, parameter="w"), note(2, batch, 4), shape=(batch, pixels))
+        x = note(3, batch, pixels, grad=False)
+        chosen = {"reduction": 2} if reduction == "sum" else {}
+        reconstruction = program.call("binary_cross_entropy_with_logits", logits, x, **chosen)
+        if reduction == "sum":
+            reconstruction = program.call("div", reconstruction, other=float(batch))
+        mean, spread = note(4, batch, 16), note(5, batch, 16)
+        parts = program.call("sub", program.call("add", spread, shape=(batch, 16), other=1.0),
+                             program.call("pow", mean, shape=(batch, 16), exponent=2), shape=(batch, 16))  # fmt: skip
+        parts = program.call("sub", parts, program.call("exp", spread, shape=(batch, 16)), shape=(batch, 16))
+        divergence = program.call("mul", program.call("sum", parts), other=-0.5 * beta / batch)
+        return program.terms(program.call("add", reconstruction, divergence))
+
+    def moved(self, change):
+        fields = (InputField("x", (8, 784), "float32", used=True, change=change),)
+        return Metamorphic((ExperimentedCall(0, "", "Vae", fields=fields),))
+
+    def test_a_mean_beside_a_sum_fires_on_the_reconstruction(self):
+        (finding,) = findings_of("LOS010", self.terms("mean"), self.moved(0.01))
+        assert finding.location.line == 2
+        assert finding.measured["weight"].value > 100
+
+    def test_both_summed_are_silent_even_when_the_code_says_nothing(self):
+        assert not findings_of("LOS010", self.terms("sum"), self.moved(0.01))
+
+    def test_a_small_weight_that_makes_up_for_it_is_silent(self):
+        assert not findings_of("LOS010", self.terms("mean", beta=1e-3), self.moved(0.01))
+
+    def test_outputs_that_follow_the_inputs_are_silent(self):
+        assert not findings_of("LOS010", self.terms("mean"), self.moved(0.6))
