@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.op_tape import Op, OpTape, Tape
-from doctor.findings import Finding, Location, Measure, Related, Severity
+from doctor.findings import Finding, Measure, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import BypassActivation, Place
+
+from .places import at, related
 
 # What leaves probabilities recognisable as such: shape, type and scale.
 _THROUGH = frozenset(
@@ -32,7 +35,9 @@ class DoubleActivationLimits(Limits):
     faq=("training/architecture/duplicated", "training/loss/incorrect"),
     faults=("wrong-output-activation",),
 )
-def softmax_before_cross_entropy(tape: OpTape, limits: DoubleActivationLimits) -> Iterator[Finding]:
+def softmax_before_cross_entropy(
+    tape: OpTape, tree: ModuleTree | None, limits: DoubleActivationLimits
+) -> Iterator[Finding]:
     """Softmax (or sigmoid) outputs are fed to a cross-entropy that applies its own softmax.
 
     ## What it measures
@@ -60,14 +65,14 @@ def softmax_before_cross_entropy(tape: OpTape, limits: DoubleActivationLimits) -
         found = _activation_above(tape.first, loss, ("_softmax", "sigmoid"))
         if found is not None and _reaches_loss(tape.first, loss):
             function = "softmax" if found.name == "_softmax" else "sigmoid"
-            yield _finding(found, loss, function, "cross-entropy", "cross_entropy")
+            yield _finding(found, loss, function, "cross-entropy", "cross_entropy", tree)
             return
     for logarithm in tape.first.named("log"):  # written by hand, or nll_loss of a log
         second = _activation_above(tape.first, logarithm, ("_softmax",))
         found = _activation_above(tape.first, second, ("_softmax", "sigmoid")) if second is not None else None
         if second is not None and found is not None:
             function = "softmax" if found.name == "_softmax" else "sigmoid"
-            yield _finding(found, second, function, "a second softmax", "the last softmax")
+            yield _finding(found, second, function, "a second softmax", "the last softmax", tree)
             return
 
 
@@ -78,7 +83,9 @@ def softmax_before_cross_entropy(tape: OpTape, limits: DoubleActivationLimits) -
     faq=("training/architecture/duplicated", "training/loss/incorrect"),
     faults=("wrong-output-activation",),
 )
-def sigmoid_before_bce_with_logits(tape: OpTape, limits: DoubleActivationLimits) -> Iterator[Finding]:
+def sigmoid_before_bce_with_logits(
+    tape: OpTape, tree: ModuleTree | None, limits: DoubleActivationLimits
+) -> Iterator[Finding]:
     """Sigmoid outputs are fed to a binary cross-entropy that applies its own sigmoid.
 
     ## What it measures
@@ -106,7 +113,7 @@ def sigmoid_before_bce_with_logits(tape: OpTape, limits: DoubleActivationLimits)
         if found is not None:
             function = "sigmoid" if found.name == "sigmoid" else "softmax"
             yield _finding(
-                found, loss, function, "binary cross-entropy with logits", "binary_cross_entropy_with_logits"
+                found, loss, function, "binary cross-entropy with logits", "binary_cross_entropy_with_logits", tree
             )
             return
     for loss in tape.first.named("binary_cross_entropy"):
@@ -114,7 +121,7 @@ def sigmoid_before_bce_with_logits(tape: OpTape, limits: DoubleActivationLimits)
         found = _activation_above(tape.first, second, ("sigmoid", "_softmax")) if second is not None else None
         if second is not None and found is not None:
             function = "sigmoid" if found.name == "sigmoid" else "softmax"
-            yield _finding(found, second, function, "a second sigmoid", "the last sigmoid")
+            yield _finding(found, second, function, "a second sigmoid", "the last sigmoid", tree)
             return
 
 
@@ -148,22 +155,23 @@ def _reaches_loss(tape: Tape, op: Op) -> bool:
     )
 
 
-def _finding(found: Op, loss: Op, function: str, loss_name: str, loss_function: str) -> Finding:
+def _finding(
+    found: Op, loss: Op, function: str, loss_name: str, loss_function: str, tree: ModuleTree | None
+) -> Finding:
     place = found.source
-    at = Location(path=loss.source.path, line=loss.source.line) if loss.source else Location()
+    own = found.module if found.module_kind in ("Softmax", "Sigmoid") else ""
+    # The layer is to go, and stands where it is constructed: it runs on the line that calls all layers.
+    layer = tree.module(own, found.root or 0) if tree is not None and own else None
+    line = layer.created if layer is not None and layer.created else place
     return Finding(
         message=f"{function} output of shape {'x'.join(map(str, found.outputs[0].shape))} is fed to {loss_name}, "
         "which expects logits",
-        location=Location(
-            path=place.path if place else None, line=place.line if place else None, module=found.module or None
-        ),
+        location=at(line, found.module),
         demonstrated=f"{function} stands between the last layer and {loss_name}",
         measured={"activations_before_loss": Measure(value=1, threshold=0)},
         remedy=f"feed the logits to {loss_function}; apply {function} only where probabilities are read",
         treatment=BypassActivation(
-            function=function,
-            place=Place(path=place.path, line=place.line) if place else Place(),
-            module=found.module if found.module_kind in ("Softmax", "Sigmoid") else "",
+            function=function, place=Place(path=place.path, line=place.line) if place else Place(), module=own
         ),
-        related=(Related(location=at, message=f"{loss_name} is computed here"),),
+        related=related(loss.source, f"{loss_name} is computed here"),
     )

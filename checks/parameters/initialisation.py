@@ -31,7 +31,7 @@ def zero_init(tree: ModuleTree, limits: ZeroInitLimits) -> Iterator[Finding]:
     ## What it measures
     Weight matrices and kernels that are all zero before the first step. Two that follow each other block each other's
     gradient: the rule fires when at least `min_layers` of them make up half of a model's weight layers or more, or when
-    as many zero embeddings (of factors that are multiplied) never move.
+    as many zero embeddings (of factors that are multiplied), or scales of norm layers, never move.
     ## Why it hurts
     With zero weights above, no gradient arrives; with zero weights below, nothing is passed on.
     ## Example
@@ -68,6 +68,8 @@ def zero_init(tree: ModuleTree, limits: ZeroInitLimits) -> Iterator[Finding]:
                 {"zero_embeddings": Measure(value=len(held), threshold=limits.min_layers)},
                 demonstrated="their product is zero, and so is the gradient of each",
             )
+        else:
+            yield from _scales(tree, root.index, limits)
 
 
 @check(
@@ -115,6 +117,26 @@ def symmetric_init(tree: ModuleTree, limits: SymmetricLimits) -> Iterator[Findin
         )
 
 
+def _scales(tree: ModuleTree, root: int, limits: ZeroInitLimits) -> Iterator[Finding]:
+    """Norm layers that multiply by zero for good. The last norm of a residual branch starts at zero, too, but moves."""
+    norms = [p for p in tree.parameters if p.root == root and _is_scale(p)]
+    dead = [p for p in norms if p.zero_share == 1.0 and p.moved == 0.0 and p.optimizer is not None and p.reached > 0]
+    if len(dead) < limits.min_layers or 2 * len(dead) < len(norms):
+        return
+    yield _finding(
+        dead,
+        f"the scales of {len(dead)} of {len(norms)} norm layers are zero before the first step and after the last",
+        {"zero_scales": Measure(value=len(dead), threshold=limits.min_layers)},
+        demonstrated="what they pass on is constant, and no gradient reaches them",
+        remedy="start the scales of norm layers at one (nn.init.ones_); zero is for the last norm of a residual branch only",
+    )
+
+
+def _is_scale(parameter: ParameterRecord) -> bool:
+    normed = "Norm" in parameter.module_kind and parameter.name.endswith("weight")
+    return normed and len(parameter.shape) == 1 and parameter.requires_grad
+
+
 def _stays_zero(parameter: ParameterRecord) -> bool:
     trained = parameter.optimizer is not None and parameter.reached > 0
     return trained and len(parameter.shape) == 2 and parameter.shape[1] > 1 and parameter.moved == 0.0
@@ -125,7 +147,11 @@ def _is_weight(parameter: ParameterRecord) -> bool:
 
 
 def _finding(
-    parameters: list[ParameterRecord], message: str, measured: dict[str, Measure], demonstrated: str | None = None
+    parameters: list[ParameterRecord],
+    message: str,
+    measured: dict[str, Measure],
+    demonstrated: str | None = None,
+    remedy: str = "initialise with random weights (nn.init.kaiming_uniform_, nn.init.xavier_uniform_)",
 ) -> Finding:
     modules = tuple(dict.fromkeys(p.module for p in parameters))
     place = next((p.initialised or p.created for p in parameters if p.initialised or p.created), None)
@@ -136,7 +162,7 @@ def _finding(
             path=place.path if place else None, line=place.line if place else None, module=modules[0] or None
         ),
         measured=measured,
-        remedy="initialise with random weights (nn.init.kaiming_uniform_, nn.init.xavier_uniform_)",
+        remedy=remedy,
         treatment=Reinitialise(modules=modules),
         demonstrated=demonstrated,
     )

@@ -1,5 +1,7 @@
 """Rules on evidence made by hand: the fault fires, what looks like it does not."""
 
+from dataclasses import replace
+
 from doctor.evidence.activation_stats import ActivationRecord, ActivationStats
 from doctor.evidence.base import Source
 from doctor.evidence.batch_log import BatchLog, InputStats, LoaderRecord, TargetStats
@@ -106,6 +108,16 @@ class TestDoubleSoftmax:
         assert (finding.location.path, finding.location.line) == ("net.py", 30)
         assert "wrong-output-activation" in finding.faults
 
+    def test_a_layer_is_named_where_it_is_constructed(self):
+        tape = classifier("_softmax")
+        (first,) = tape.tapes
+        ops = tuple(
+            replace(op, module="3", module_kind="Softmax", root=0) if op.name == "_softmax" else op for op in first.ops
+        )
+        tree = ModuleTree(modules=(ModuleRecord("3", "Softmax", created=Source("net.py", 12)),))
+        (finding,) = findings_of("LOS001", OpTape((replace(first, ops=ops),)), tree)
+        assert (finding.location.line, finding.treatment.module) == (12, "3")
+
     def test_logits_are_silent(self):
         assert not findings_of("LOS001", classifier("view"))
 
@@ -189,6 +201,23 @@ class TestInitialisation:
     def test_zero_layers_fire_and_random_ones_do_not(self):
         assert findings_of("PAR001", self.tree(zero_share=1.0, equal_units=True))
         assert not findings_of("PAR001", self.tree(std=0.1))
+
+    def scales(self, count=3, **changes):
+        norms = [
+            ParameterRecord(f"bn{i}.weight", (8,), module=f"bn{i}", module_kind="BatchNorm2d", optimizer=0,
+                            **{"zero_share": float(i < count), "moved": 0.0 if i < count else 0.1, "reached": 3, **changes})
+            for i in range(4)
+        ]  # fmt: skip
+        return ModuleTree((RootRecord(0, "Net", 192, 192),), (), tuple(norms))
+
+    def test_scales_of_norms_that_stay_zero_fire(self):
+        (finding,) = findings_of("PAR001", self.scales())
+        assert "3 of 4 norm layers" in finding.message
+        assert finding.demonstrated
+
+    def test_the_last_norm_of_a_branch_and_scales_that_grow_are_silent(self):
+        assert not findings_of("PAR001", self.scales(count=1))
+        assert not findings_of("PAR001", self.scales(moved=0.2))
 
     def test_equal_rows_fire_unless_they_part(self):
         assert findings_of("PAR002", self.tree(std=0.1, equal_units=True, still_equal_units=True))
