@@ -49,7 +49,8 @@ def label_encoding(
     ## What it measures
     Range, type and shape of the targets of every loss against the outputs of the prediction: ids below 0 or beyond the
     last output (the program crashes), binary targets outside 0 to 1 (it does not), one-hot rows of integers, ids that
-    start at 1 and leave output 0 unused.
+    start at 1 and leave output 0 unused. In evaluations, labels that the outputs name consistently by other numbers than
+    in training.
     ## Why it hurts
     Where it does not crash, the loss has no minimum: binary cross-entropy of a target 2 or -1 falls without end.
     ## Example

@@ -16,6 +16,8 @@ _INPUT = re.compile(
 _TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
 _HELD_OUT = re.compile(r"(^|_)(test|val|valid|validation|eval|dev|heldout)(_|$)", re.IGNORECASE)
 _TRAINING = re.compile(r"(^|_)(train|training|trn|tr)(_|$)", re.IGNORECASE)
+_NUMBERS = re.compile(r"factorize|Categorical|vocab|enumerate|Counter|unique|index", re.IGNORECASE)
+_NAMED = re.compile(r"label|class|tag|role|target|categor|topic|intent|code|2id|to_i", re.IGNORECASE)
 _EVALUATION = re.compile(
     r"(test|val|valid|validation|eval|dev)\w*_(x|tf|tfm|transforms?|images?|inputs?|loader|set|ds|data|dl)$"
     r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)", re.IGNORECASE,
@@ -24,7 +26,7 @@ _EVALUATION = re.compile(
 
 @dataclass(frozen=True)
 class DataLine:
-    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
+    """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `encode`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
     that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
@@ -82,6 +84,17 @@ class DataLines(Evidence):
         held = [line for line in fits if any(map(_HELD_OUT.search, (*line.names, *line.arguments)))]
         plain = [line for line in held if not any(map(_TRAINING.search, (*line.names, *line.arguments)))]
         return plain[0].source if plain and len(held) < len(fits) else None
+
+    def encoded(self) -> Source | None:
+        """Where labels get their numbers: for held-out data where that is told, else the last such line."""
+        made = [line for line in self.of("assign", "encode", "normalise") if self._labels(line)]
+        found = [line for line in made if line.call == "fit_transform" or _NUMBERS.search(line.call)]
+        held = [line for line in found if any(map(_HELD_OUT.search, (*line.names, *line.arguments)))]
+        return (held or found)[-1].source if found else None
+
+    @staticmethod
+    def _labels(line: DataLine) -> bool:
+        return any(_NAMED.search(name) or _TARGET.match(name) for name in line.names)
 
     def _made(self, wanted: re.Pattern[str], other: re.Pattern[str]) -> Source | None:
         found: list[tuple[list[DataLine], bool]] = [

@@ -20,6 +20,7 @@ class LoaderWatch:
         self.records: list[dict[str, Any]] = []
         self._index: dict[int, int] = {}
         self._last: int | None = None
+        self.latest: Any = None  # the batch that was given last
         self._epochs_after_budget = 0
         self.on_created: Any = None
         self.on_batch: Any = None
@@ -71,6 +72,7 @@ class LoaderWatch:
         if self.on_batch is not None:
             batch = self.on_batch(index, batch)
         iterator._doctor_batches += 1
+        self.latest = batch
         if index is not None:
             self.records[index]["batches"] += 1
             self._last = index

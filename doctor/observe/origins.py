@@ -18,6 +18,7 @@ _KINDS = {
               "SubsetRandomSampler"},
     "permute": {"shuffle", "permutation", "randperm", "permute_rows", "sample", "argsort", "sort"},
     "dataset": {"TensorDataset"},
+    "encode": {"factorize", "Categorical"},
     "normalise": {"Normalize", "normalize", "StandardScaler", "MinMaxScaler", "fit_transform", "transform",
                   "standardize", "standardise", "normalise"},
     "flip": {"flip", "fliplr", "flipud", "hflip", "vflip", "horizontal_flip", "vertical_flip", "rot90",
