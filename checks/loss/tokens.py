@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLines
 from doctor.evidence.loss_arguments import LossArguments
 from doctor.evidence.op_tape import OpTape
 from doctor.evidence.token_alignment import AlignedPlace, TokenAlignment
@@ -38,7 +39,7 @@ class PaddingLimits(Limits):
     faults=("padding-not-masked", "padding-token"),
 )
 def padding_not_masked(
-    tokens: TokenAlignment, arguments: LossArguments | None, limits: PaddingLimits
+    tokens: TokenAlignment, arguments: LossArguments | None, lines: DataLines | None, limits: PaddingLimits
 ) -> Iterator[Finding]:
     """The loss counts the padding behind short sequences.
 
@@ -72,6 +73,7 @@ def padding_not_masked(
         if facts.with_gradient < limits.gradient_positions * facts.padded:
             continue
         share = facts.padded / facts.positions
+        made = lines.labels() if lines is not None and place.inside else None
         chosen = next((p for p in (arguments.places if arguments else ()) if p.source == place.source), None)
         declared = facts.declared or place.ignore_index != -100
         rebuilt = place.match(0) >= limits.constant_share and not place.causal
@@ -79,8 +81,12 @@ def padding_not_masked(
         yield Finding(
             message=f"{share:.0%} of the positions in the loss are padding (input id {facts.pad}, target id "
             f"{facts.target}){ignored}; {facts.gradient_share:.0%} of the gradient comes from them",
-            location=at(chosen.chosen if chosen else place.source),
-            related=called(chosen) if chosen else (),
+            location=at(made or (chosen.chosen if chosen else place.source)),
+            related=related(place.source, "the loss is computed from here")
+            if made
+            else called(chosen)
+            if chosen
+            else (),
             severity=_severity(share, declared, rebuilt, limits),
             measured={
                 "padded_share": Measure(value=share, threshold=limits.padded_share),
@@ -109,7 +115,9 @@ class ShiftLimits(Limits):
 
 
 @check("LOS008", "label-shift", Severity.ERROR, faq=("training/loss/incorrect", "training/data/incorrect"))
-def label_shift(tokens: TokenAlignment, tape: OpTape | None, limits: ShiftLimits) -> Iterator[Finding]:
+def label_shift(
+    tokens: TokenAlignment, tape: OpTape | None, lines: DataLines | None, limits: ShiftLimits
+) -> Iterator[Finding]:
     """The targets of a language model are shifted by none or by two positions instead of one.
 
     ## What it measures
@@ -145,7 +153,8 @@ def label_shift(tokens: TokenAlignment, tape: OpTape | None, limits: ShiftLimits
             continue
         if lag <= 0 and not place.causal:
             continue
-        yield _shifted(place, lag, _cut(place, tape))
+        made = lines.labels() if lines is not None and place.inside else None
+        yield _shifted(place, lag, _cut(place, tape) or made)
         return
 
 

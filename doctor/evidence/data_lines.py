@@ -20,14 +20,14 @@ _NUMBERS = re.compile(r"factorize|Categorical|vocab|enumerate|Counter|unique|ind
 _NAMED = re.compile(r"label|class|tag|role|target|categor|topic|intent|code|2id|to_i", re.IGNORECASE)
 _EVALUATION = re.compile(
     r"(test|val|valid|validation|eval|dev)\w*_(x|tf|tfm|transforms?|images?|inputs?|loader|set|ds|data|dl)$"
-    r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)", re.IGNORECASE,
+    r"|^(x|images?|inputs?|transforms?|tf)_(test|val|valid|eval|dev)|^(test|valid|validation|dev)$", re.IGNORECASE,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DataLine:
     """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `encode`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
-    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `assign` for any
+    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
     `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot; `passed`, of a
@@ -77,6 +77,14 @@ class DataLines(Evidence):
             if any(map(_EVALUATION.search, line.names)):
                 return line.source
         return None
+
+    def labels(self) -> Source | None:
+        """Where the labels are made that a model of a library takes."""
+        return next((line.source for line in self.of("labels")), None)
+
+    def windows(self) -> Source | None:
+        """Where windows are cut from a series."""
+        return next((line.source for line in self.of("window")), None)
 
     def refitted(self) -> Source | None:
         """Where a scaler (encoder, imputer …) that is fitted elsewhere is fitted on held-out data, too."""

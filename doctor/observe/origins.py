@@ -68,6 +68,12 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
             found = [(kind, call) for call in calls if (kind := _kind(call)) is not None]
             if not found and calls and isinstance(statement, ast.Assign):
                 found = [("assign", calls[0])]
+            if (made := _labels_made(statement)) is not None:
+                place = [path, made, getattr(function, "name", "<module>")]
+                yield {"kind": "labels", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
+            if any(map(_is_window, ast.walk(statement))):
+                place = [path, statement.lineno, getattr(function, "name", "<module>")]
+                yield {"kind": "window", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
             if isinstance(statement, ast.Assign) and _is_taken(statement.value):
                 place = [path, statement.lineno, getattr(function, "name", "<module>")]
                 yield {"kind": "taken", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
@@ -109,6 +115,33 @@ def _is_taken(value: ast.expr) -> bool:
     if isinstance(value, ast.Attribute) and value.attr in ("values", "data", "T"):
         return True
     return isinstance(value, ast.Subscript) and not isinstance(value.slice, ast.Slice)
+
+
+def _labels_made(statement: ast.stmt) -> int | None:
+    """The line on which what transformers calls `labels` gets its value: a key of a table, or a name."""
+    for node in ast.walk(statement):
+        keys = node.keys if isinstance(node, ast.Dict) else ()
+        for key, value in zip(keys, getattr(node, "values", ()), strict=False):
+            if isinstance(key, ast.Constant) and key.value == "labels":
+                return int(value.lineno)
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    for target in targets:
+        key = target.slice if isinstance(target, ast.Subscript) else target
+        if getattr(key, "value", getattr(key, "id", None)) == "labels":
+            return statement.lineno
+    return None
+
+
+def _is_window(node: ast.AST) -> bool:
+    """`series[i : i + length]`, or a call that cuts all windows at once."""
+    if isinstance(node, ast.Call):
+        return _name(node.func) in ("unfold", "sliding_window_view")
+    bounds = node.slice if isinstance(node, ast.Subscript) else None
+    if isinstance(bounds, ast.Tuple) and bounds.elts:
+        bounds = bounds.elts[0]
+    if not isinstance(bounds, ast.Slice) or bounds.lower is None or not isinstance(bounds.upper, ast.BinOp):
+        return False
+    return not isinstance(bounds.lower, ast.Constant) and isinstance(bounds.upper.op, ast.Add)
 
 
 def _is_computed(argument: ast.expr) -> bool:

@@ -325,4 +325,6 @@ def _tail(ids: torch.Tensor) -> tuple[int, torch.Tensor] | None:
     lengths = tail.sum(1)
     if torch.unique(lengths).numel() < 2 or int(lengths.max()) < 2 or int(lengths.sum()) < 0.04 * ids.numel():
         return None
+    if 2 * int((lengths == ids.shape[1]).sum()) >= int((lengths > 0).sum()):
+        return None  # read across the batch, a sign that stands at one place in every sample fills whole rows
     return (pad, tail) if int(tail.sum()) >= 0.95 * int(same.sum()) else None

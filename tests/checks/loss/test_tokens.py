@@ -1,6 +1,7 @@
 """Shift and padding of language models' targets: the fault fires, what looks like it does not."""
 
 from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLine, DataLines
 from doctor.evidence.loss_arguments import LossArguments, LossPlace
 from doctor.evidence.token_alignment import AlignedPlace, PaddingFacts, TokenAlignment
 from doctor.testing import findings_of
@@ -30,6 +31,13 @@ class TestLabelShift:
         (finding,) = findings_of("LOS008", TokenAlignment((aligned(8, 9, 10, 100, 7, inside=True),)))
         assert "again inside the model" in finding.message
 
+    def test_a_shift_inside_a_library_model_is_told_where_labels_are_made(self):
+        lines = DataLines((DataLine("labels", "", Source("train.py", 40)),))
+        inside = aligned(8, 9, 10, 100, 7, inside=True)
+        assert findings_of("LOS008", TokenAlignment((inside,)), lines)[0].location.line == 40
+        outside = aligned(8, 9, 10, 100, 7)
+        assert findings_of("LOS008", TokenAlignment((outside,)), lines)[0].location.line == 7
+
     def test_heads_for_one_and_two_tokens_ahead_are_silent(self):
         places = (aligned(), aligned(8, 9, 10, 100, 7))
         assert not findings_of("LOS008", TokenAlignment(places))
@@ -52,6 +60,11 @@ class TestPadding:
         arguments = LossArguments((LossPlace("cross_entropy", HERE, input_shape=(80, 10), outputs=(10,), made=made),))
         (finding,) = findings_of("LOS007", TokenAlignment((aligned(padding=padded()),)), arguments)
         assert (finding.location.line, finding.related[0].location.line) == (3, 7)
+
+    def test_padding_inside_a_library_model_is_told_where_labels_are_made(self):
+        lines = DataLines((DataLine("labels", "", Source("train.py", 40)),))
+        (finding,) = findings_of("LOS007", TokenAlignment((aligned(padding=padded(), inside=True),)), lines)
+        assert (finding.location.line, finding.related[0].location.line) == (40, 7)
 
     def test_a_wrong_ignore_index_is_named(self):
         place = aligned(padding=padded(declared=False), ignore_index=3)

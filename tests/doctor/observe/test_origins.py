@@ -92,3 +92,35 @@ def test_tensors_made_where_their_values_are_at_hand_stay_the_place():
         targets = torch.tensor(y.values)
     """)
     assert lines.targets().line == 4
+
+
+def lines_of(kind, text):
+    found = origins._of(ast.parse(textwrap.dedent(text)), "train.py")
+    return sorted(each["line"][1] for each in found if each["kind"] == kind)
+
+
+def test_windows_are_found_where_they_are_cut():
+    text = """
+        def __getitem__(self, i):
+            x = self.series[i : i + self.length]
+            first = self.series[0 : self.length + 1]
+            part = self.series[: i + 4]
+            return x, first, part
+        all = series.unfold(0, 12, 1)
+    """
+    assert lines_of("window", text) == [3, 7]
+
+
+def test_labels_are_found_where_they_get_their_values():
+    text = """
+        def collate(rows):
+            batch = {
+                "input_ids": ids,
+                "labels": ids.clone(),
+            }
+            return batch
+        batch["labels"] = ids
+        labels = ids.clone()
+        ignored = labels
+    """
+    assert lines_of("labels", text) == [5, 8, 9]

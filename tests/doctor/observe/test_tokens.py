@@ -40,3 +40,17 @@ def test_targets_that_are_the_next_tokens_are_told_and_others_are_not():
     assert tokens.is_next(ids.t()[:-1], ids.t()[1:].reshape(-1))  # time first
     assert not tokens.is_next(ids[:, :-1], torch.randint(0, 40, (8, 19), generator=generator))  # counts, ratings
     assert not tokens.is_next(ids[:, :-1] % 2, ids[:, 1:] % 2)
+
+
+def test_a_sign_at_one_place_of_every_sample_is_no_padding_when_read_across_the_batch():
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 40, (12, 16), generator=generator)
+    ids[-3:] = 2  # an end sign at three places, which is whole rows of the batch across
+    ids[-4, 5:] = 2
+    assert tokens._tail(ids) is None
+
+
+def test_padding_behind_texts_of_many_lengths_is_found():
+    ids = torch.randint(3, 40, (16, 12), generator=torch.Generator().manual_seed(0))
+    ids = ids.masked_fill(torch.arange(12) >= torch.arange(4, 12).repeat(2)[:, None], 2)
+    assert tokens._tail(ids)[0] == 2
