@@ -124,7 +124,8 @@ def target_leakage(
     """A feature gives the target away.
 
     ## What it measures
-    Columns of a table that have exactly one value a class, or correlate with a numeric target at 0.999 or more.
+    Columns of a table that have exactly one value a class, or correlate with a numeric target at 0.999 or more. Places of
+    a window (steps by features) that hold the target itself, on whatever scale.
     ## Why it hurts
     The model reads the answer off that column, which will not be there when it is used.
     ## Example
@@ -140,7 +141,16 @@ def target_leakage(
     ## References
     Kaufman et al., "Leakage in data mining" (2012).
     """
-    if pairs.telling:
+    if pairs.telling and len(pairs.shape) == 2:
+        step, feature = divmod(pairs.telling[0], pairs.shape[1])
+        yield Finding(
+            message=f"step {step} of {pairs.shape[0]} in each window, feature {feature}, is the target itself",
+            location=location(lines.windows() if lines else None, lines.inputs() if lines else None, _loader(batches)),
+            measured={"telling_places": Measure(value=len(pairs.telling), threshold=0)},
+            remedy="end each window before what is to be forecast",
+            demonstrated=f"so it is for all {pairs.samples} samples seen",
+        )
+    elif pairs.telling:
         yield Finding(
             message=f"column {pairs.telling[0]} of {pairs.columns} tells the target by itself: "
             + ("one value for each class" if pairs.classes else "a correlation of 0.999 or more"),

@@ -15,8 +15,9 @@ class PairFacts(Evidence):
 
     `contradicted` counts the inputs that stand with more than one label; `lonely` is the share of the samples whose
     eight nearest neighbours agree on a label (six or more) while none has the sample's own, None where it could not be
-    told; `flipped`, of two classes, the share of labels among clear surroundings of the other class. Of the `columns` of a table, by index: `constant` ones, those `telling` the target (one value a class, or a
-    correlation of 0.999), and those `counting` the samples.
+    told; `flipped`, of two classes, the share of labels among clear surroundings of the other class. Of the `columns` of
+    a table, by index: `constant` ones, those `telling` the target (one value a class, or a correlation of 0.999), and those
+    `counting` the samples. Of windows `(steps, features)`, their `shape`, `telling` are the places that hold the target.
     """
 
     samples: int
@@ -28,6 +29,7 @@ class PairFacts(Evidence):
     constant: tuple[int, ...] = ()
     telling: tuple[int, ...] = ()
     counting: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
 
 
 @probe
@@ -44,4 +46,5 @@ def pair_facts(recording: Recording) -> PairFacts:
         constant=tuple(event["constant"]),
         telling=tuple(event["telling"]),
         counting=tuple(event["counting"]),
+        shape=tuple(event.get("shape", ())),
     )

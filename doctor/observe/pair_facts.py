@@ -15,6 +15,7 @@ _WIDE = 25  # neighbours by which the share of one of two classes is told
 _CLEAR = 0.35  # of these may be of the rarer class where one class is clearly at home
 _CLEAR_SHARE = 0.84  # of the samples lie there; classes that overlap (logistic, broad clusters): 0.3 to 0.8
 _MOST_CLASSES = 50
+_MOST_IN_WINDOW = 20_000
 _MOST_VALUES = 3_000_000
 
 
@@ -47,7 +48,11 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
         found["flipped"] = _flipped(x, y)
     plain = inputs.dim() == 2 and inputs.is_floating_point() and 2 <= rows.shape[1] <= 2000
     constant, telling, counting = _columns(x, y, classes) if plain else ([], [], [])
-    return {**found, "columns": rows.shape[1], "constant": constant, "telling": telling, "counting": counting}
+    shape = list(inputs.shape[1:])
+    if inputs.dim() == 3 and inputs.is_floating_point() and not classes and rows.shape[1] <= _MOST_IN_WINDOW:
+        telling = _copies(x, y)
+    return {**found, "columns": rows.shape[1], "constant": constant, "telling": telling, "counting": counting,
+            "shape": shape}  # fmt: skip
 
 
 def _first(group: torch.Tensor) -> torch.Tensor:
@@ -128,6 +133,14 @@ def _columns(x: torch.Tensor, y: torch.Tensor, classes: bool) -> tuple[list[int]
         if len(values[0]) == len(x) and _counts(values[0]):
             counting.append(column)
     return constant, telling, counting
+
+
+def _copies(x: torch.Tensor, y: torch.Tensor) -> list[int]:
+    """Places of a window that hold the target itself, on whatever scale: what comes next is near the last value, not equal."""
+    z, target = x - x.mean(0), y.double() - y.double().mean()
+    scale = z.norm(dim=0).clamp_min(1e-12) * target.norm().clamp_min(1e-12)
+    alike = (z * target[:, None]).sum(0).abs() / scale
+    return [int(place) for place in (alike > 1 - 1e-9).nonzero()[:16, 0]]
 
 
 def _counts(values: torch.Tensor) -> bool:

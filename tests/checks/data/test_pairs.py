@@ -2,6 +2,8 @@
 
 import torch
 
+from doctor.evidence.base import Source
+from doctor.evidence.data_lines import DataLine, DataLines
 from doctor.evidence.input_moments import InputMoments, InputStatistics, Moments
 from doctor.evidence.pair_facts import PairFacts
 from doctor.observe import pair_facts
@@ -124,3 +126,22 @@ def test_a_column_that_moved_is_drift():
 
 def test_sampling_noise_is_no_drift():
     assert not findings_of("DAT015", InputStatistics((InputMoments(0, 2, moments(0.0), moments(0.2)),)))
+
+
+def windows(target):
+    series = torch.randn(400, 3, generator=torch.Generator().manual_seed(3)).cumsum(0).cumsum(0)
+    cut = series.unfold(0, 12, 1).transpose(1, 2)[:-1]
+    return cut, series[target : target + len(cut), 1]
+
+
+def test_a_window_that_reaches_over_its_own_target_is_leakage_placed_where_windows_are_cut():
+    x, y = windows(target=11)
+    lines = DataLines((DataLine("window", "", Source("train.py", 8)),))
+    (finding,) = findings_of("DAT011", examined(x, 3 * y + 1), lines)
+    assert (finding.location.line, finding.name) == (8, "target-leakage")
+    assert "step 11 of 12" in finding.message
+    assert "feature 1" in finding.message
+
+
+def test_a_target_next_to_the_last_value_of_its_window_is_silent():
+    assert codes(*windows(target=12)) == []
