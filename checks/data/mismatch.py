@@ -28,6 +28,8 @@ class MismatchLimits(Limits):
     raw_farthest: float = 5.0  # that one's mean, in deviations
     min_samples: int = 32
     order_errors: float = 6.0  # standard errors by which channel means differ as they stand
+    below: float = -0.3  # lowest value of a feature that has a sign
+    bounded_features: int = 2  # that have one in training, and span just 0 to 1 in evaluation; at least half of those
     exact: float = 2e-4  # mean and deviation this near to 0 and 1 are those of these very samples
     far: float = 1.5  # |mean| of every channel of images that have negative values, in units of the deviation
     narrow: float = 0.2  # their deviation
@@ -88,6 +90,18 @@ def preprocessing_mismatch(
         moved = shift > limits.shift or (shift > limits.raw_shift and farthest > limits.raw_farthest)
         if max(factor, 1 / factor) > own or moved:
             yield _mismatch(pair, other, factor, shift, lines, limits)
+            return
+        signed = _between_bounds(pair.training, other, limits)
+        if signed:
+            yield Finding(
+                severity=Severity.WARNING,
+                message=f"{signed} of {len(other.mean)} features have values on both sides of 0 in training, and span just 0 to 1 "
+                "in evaluation: another scaling, or none",
+                location=location(lines.evaluation_inputs() if lines else None, other.source),
+                measured={"features": Measure(value=signed, threshold=limits.bounded_features)},
+                remedy="prepare evaluation inputs by the very transform, with the very statistics, of training",
+                demonstrated="lowest and highest values in training and in evaluation",
+            )
             return
         if _each_by_itself(pair.training, other, limits):
             made = [line.source for line in (lines.of("normalise") if lines else []) if "fit" in line.call]
@@ -254,6 +268,16 @@ def _compared(one: Moments, other: Moments) -> tuple[float, float, float]:
     shifts = [abs(other.mean[i] - one.mean[i]) / max(one.std[i], other.std[i]) for i in varying]
     alike = min(ratios) > 0.05 * max(ratios) or median(ratios) > 10 or median(ratios) < 0.1
     return (median(ratios) if alike else 1.0), median(shifts), max(shifts)
+
+
+def _between_bounds(one: Moments, other: Moments, limits: MismatchLimits) -> int:
+    """How many features have a sign in training and lie within 0 to 1 in evaluation; 0 unless it is all of the former."""
+    signed = [i for i, low in enumerate(one.low) if low < limits.below]
+    if len(signed) < max(limits.bounded_features, 0.5 * len(one.low)):
+        return 0
+    within = all(other.low[i] >= 0 and other.high[i] <= 1 + 1e-6 for i in signed)
+    touched = sum(other.low[i] == 0 or abs(other.high[i] - 1) <= 1e-6 for i in signed)
+    return len(signed) if within and 2 * touched >= len(signed) else 0
 
 
 def _mismatch(

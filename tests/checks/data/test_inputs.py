@@ -65,6 +65,19 @@ class TestPreprocessing:
         alone = moments((0.0,) * 5, (1.0,) * 5, samples=150)
         assert findings_of("DAT016", pair(moments((0.01,) * 5, (0.99,) * 5), alone, 2))
 
+    def test_features_that_lose_their_sign_in_evaluation_fire(self):
+        standardised = moments((0.1, -0.1, 0.0), (1.0,) * 3, low=-2.0, high=2.5)
+        (finding,) = findings_of(
+            "DAT016", pair(standardised, moments((0.4, 0.5, 0.5), (0.6,) * 3, low=0.0, high=1.0), 2)
+        )
+        assert "3 of 3 features" in finding.message
+
+    def test_features_without_a_sign_and_a_narrow_evaluation_are_silent(self):
+        shares = moments((0.4, 0.5, 0.5), (0.3,) * 3, low=0.0, high=1.0)
+        assert not findings_of("DAT016", pair(shares, shares, 2))
+        few = moments((0.4, 0.3, 0.2), (0.7,) * 3, low=0.03, high=0.9)  # rows that happen to lie on one side
+        assert not findings_of("DAT016", pair(moments((0.1, -0.1, 0.0), (1.0,) * 3, low=-2.0, high=2.5), few, 2))
+
     def test_reversed_channels_fire(self):
         one, other = moments((0.8, 0.5, 0.1), (1.0,) * 3), moments((0.11, 0.51, 0.79), (1.0,) * 3)
         assert findings_of("DAT024", pair(one, other))
