@@ -49,6 +49,25 @@ class TestLargeInit:
         assert not findings_of("PAR003", products(1.0, 1.0), layer(1.0, trained=False))  # a reservoir
 
 
+class TestLargeEmbeddings:
+    def table(self, **changes):
+        fields = {"module_kind": "Embedding", "std": 5.0, "reached": 3, "initialised": HERE, **changes}
+        return ModuleTree(parameters=(ParameterRecord("users.weight", (40, 16), **fields),))
+
+    def test_rows_drawn_large_fire_where_they_are_drawn(self):
+        (finding,) = findings_of("PAR003", self.table())
+        assert (finding.location.line, finding.severity, finding.treatment.kind) == (
+            14,
+            "warning",
+            "rescale-parameters",
+        )
+        assert finding.treatment.factors == (("users.weight", pytest.approx(1 / 20)),)
+
+    @pytest.mark.parametrize("changes", [{"std": 1.0}, {"initialised": None}, {"requires_grad": False}, {"reached": 0}])
+    def test_defaults_loaded_frozen_and_unused_tables_are_silent(self, changes):
+        assert not findings_of("PAR003", self.table(**changes))
+
+
 class TestSmallInit:
     def test_fires_while_the_loss_stands_still_only(self):
         assert findings_of("PAR008", products(0.001, 0.001), trace([2.3] * 30))
