@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from doctor.evidence.base import Source
 from doctor.evidence.batch_log import BatchLog, LoaderRecord
 from doctor.evidence.data_lines import DataLines
+from doctor.evidence.id_order import IdOrder
 from doctor.evidence.target_log import TargetLog
 from doctor.findings import Finding, Measure, Severity
-from doctor.registry import Limits, check
+from doctor.registry import Limits, check, look
 from doctor.trials.treatments import ShuffleData
 
 from ._places import location
+
+_ORDER = re.compile(r"(order|perm\w*|idx|index|indices|ids)$", re.IGNORECASE)
 
 
 class UnshuffledLimits(Limits):
@@ -23,6 +27,8 @@ class UnshuffledLimits(Limits):
     min_batches: int = 4
     mixing: float = 0.5  # label diversity within batches, as a share of that of shuffled batches
     within: float = 0.3  # variance of numbers within batches, over all of it; drifting series keep more
+    rising: float = 0.95  # of the batches whose ids never fall and follow those of the batch before
+    starts: int = 8  # different ids with which batches begin
     turns: float = 0.5  # of the sequence of batches; alternating batches take nearly all
 
 
@@ -35,7 +41,8 @@ def unshuffled_data(
     ## What it measures
     The chance that two samples of one batch differ in their class, averaged over the observed batches, against that
     chance over all of them together (Gini index); shuffled data gives 1, sorted data nearly 0. Fires below `mixing`. For
-    real-valued targets the variance within batches over all variance, below `within`.
+    real-valued targets the variance within batches over all variance, below `within`. Of ids (one a sample), whether they
+    rise within batches and from batch to batch.
     ## Why it hurts
     Each batch pulls the model towards its own class, and the last ones win; batch statistics are those of one class.
     ## Example
@@ -72,14 +79,44 @@ def unshuffled_data(
             return
 
 
+@look("DAT014")
+def in_order_of_ids(
+    order: IdOrder, log: BatchLog | None, lines: DataLines | None, limits: UnshuffledLimits
+) -> Iterator[Finding]:
+    """The samples of a batch are those of a few users (items, sessions), who come one after the other.
+
+    A user's row is moved some times in a row and then not for the rest of the epoch, and every batch is of its own kind.
+    """
+    loader = next((loader for loader in (log.loaders if log else ()) if loader.used_in_training), None)
+    if loader is not None and (loader.shuffled or loader.shuffled is None):
+        return
+    for field in order.fields:
+        if (
+            len(field.calls) >= 2 * limits.min_batches
+            and field.starts >= limits.starts
+            and field.rising >= limits.rising
+        ):
+            yield _finding(f"the ids of {field.name} rise from batch to batch: samples come one id after the other",
+                           1 - field.rising, len(field.calls), limits, loader, field.source, lines)  # fmt: skip
+            return
+
+
 def _finding(
     message: str, mixing: float, batches: int, limits: UnshuffledLimits, loader: LoaderRecord | None,
     training: Source | None, lines: DataLines | None,
 ) -> Finding:  # fmt: skip
-    strides = lines.of("stride") if lines and loader is None else []
+    cut = lines is not None and loader is None
+    strides = lines.of("stride") if lines and cut else []
+    orders = [line for line in lines.of("assign") if line.call in ("arange", "range")] if lines and cut else []
+    orders = [line for line in orders if any(map(_ORDER.match, line.names))]
     return Finding(
         message=message,
-        location=location(loader.source if loader else None, strides[0].source if strides else None, training),
+        location=location(
+            loader.source if loader else None,
+            orders[0].source if orders else None,
+            strides[0].source if strides else None,
+            training,
+        ),
         measured={
             "mixing": Measure(value=mixing, threshold=limits.mixing),
             "batches": Measure(value=batches),
@@ -88,7 +125,7 @@ def _finding(
         if loader
         else "draw a new permutation every epoch and cut the batches from it",
         treatment=ShuffleData(loader=loader.index) if loader else None,
-        demonstrated=f"{batches} batches in the order of their targets",
+        demonstrated=f"{batches} batches in this order",
     )
 
 
