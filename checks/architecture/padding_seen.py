@@ -47,11 +47,13 @@ def missing_attention_mask(experiments: Metamorphic, limits: PaddingLimits) -> I
             continue
         attends = found.unmasked > 0 and found.cause is not None
         operation = found.cause if attends else found.pooling
-        what = "the pooled output changes" if found.pooled else "outputs at real positions change"
+        what = "the output changes" if found.pooled else "outputs at real positions change"
         passed = f"; {found.mask_passed[0]} is passed and does not prevent it" if found.mask_passed else ""
+        done = f"up to {found.removed} of {found.length} positions of padding before {found.field} hold other ids"
+        if not found.leading:
+            done = f"{found.removed} of {found.length} positions of pure padding are cut off {found.field}"
         yield Finding(
-            message=f"{what} by {found.effect:.2g} of the spread when {found.removed} of {found.length} positions of pure "
-            f"padding are cut off {found.field}"
+            message=f"{what} by {found.effect:.2g} of the spread when {done}"
             + (f": {found.unmasked} of {found.attention} attentions see padding{passed}" if attends else ""),
             location=location((operation.source if operation else None) or call.source, operation),
             severity=None if attends else Severity.INFO,
@@ -60,7 +62,7 @@ def missing_attention_mask(experiments: Metamorphic, limits: PaddingLimits) -> I
                 "unmasked_attentions": Measure(value=found.unmasked, threshold=0),
             },
             remedy="mask padded positions in attention (key_padding_mask=ids == pad_id, attention_mask) and in pooling",
-            demonstrated="cutting off padding changes the output",
+            demonstrated=f"{'changing' if found.leading else 'cutting off'} padding changes the output",
             related=related((call.source, "the model is called here")),
         )
         return

@@ -78,7 +78,8 @@ class Causality:
 
 @dataclass(frozen=True)
 class PaddingInvariance:
-    """`removed` padded positions were cut off: outputs at real positions (or the `pooled` one) changed by `effect`.
+    """`removed` padded positions were cut off (those before the real ones, `leading`, were given other ids): outputs at real
+    positions (or the `pooled` one) changed by `effect`.
 
     `attention` counts the softmaxes over positions, `unmasked` those whose scores leave padding visible.
     """
@@ -89,6 +90,7 @@ class PaddingInvariance:
     length: int
     pooled: bool
     padded_share: float
+    leading: bool = False
     attention: int = 0
     unmasked: int = 0
     mask_passed: tuple[str, ...] = ()

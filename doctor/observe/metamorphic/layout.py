@@ -185,6 +185,28 @@ def padding(call: Call) -> Padding | None:
     return None
 
 
+def leading_padding(call: Call) -> Padding | None:
+    """Token ids whose rows begin with runs of one value that stands nowhere else, and of different lengths."""
+    for field in call.fields:
+        value = field.value
+        integer = not value.is_floating_point() and value.dtype is not torch.bool and value.dim() == 2
+        named = any(word in field.name for word in ("mask", "label", "target", "type", "position"))
+        if named or not integer or min(value.shape) < 4:
+            continue
+        turned = value.flip(1)
+        empty = _padding_value(turned)
+        if empty is None:
+            continue
+        blank = turned == empty
+        lengths = value.shape[1] - (blank.flip(1).long().cumprod(1)).sum(1)
+        inside = torch.arange(value.shape[1], device=value.device)[None] < lengths[:, None]
+        padded = lengths < value.shape[1]
+        few = float(padded.float().mean()) < 0.25 or int(lengths.min()) < 1 or len(lengths[padded].unique()) < 2
+        if not few and not bool((blank & inside).any()):
+            return Padding(field, lengths, empty)
+    return None
+
+
 def _padding_value(value: torch.Tensor) -> float | None:
     last = value[:, -1]
     values, counts = last[value[:, -1] == value[:, -2]].unique(return_counts=True)

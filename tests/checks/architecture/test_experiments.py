@@ -96,6 +96,10 @@ class TestMissingAttentionMask:
     def test_a_masked_model_is_silent(self):
         assert not findings_of("ARC010", call(padding=replace(self.seen, effect=0.0, unmasked=0)))
 
+    def test_padding_before_the_texts_is_told_as_such(self):
+        (finding,) = findings_of("ARC010", call(padding=replace(self.seen, leading=True)))
+        assert "padding before ids hold other ids" in finding.message
+
     def test_a_mean_over_padding_is_told_as_info(self):
         (finding,) = findings_of("ARC010", call(padding=replace(self.seen, attention=0, unmasked=0, cause=None)))
         assert finding.severity == "info"
