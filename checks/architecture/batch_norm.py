@@ -24,7 +24,7 @@ class BatchNormLimits(Limits):
 
     eps: float = 0.05  # libraries use 1e-5 to 1e-3; 0.8 is a momentum in the place of eps
     momentum: float = 0.9  # of the new batch in the running statistics; 0.1 is the default, TensorFlow writes 1 - it
-    idle: float = 1e-4  # below, ten thousand batches do not fill the running statistics; 3e-4 is the least seen in use
+    idle: float = 2e-4  # below, ten thousand batches hardly fill the running statistics; 3e-4 is the least seen in use
     few_values: int = 4  # values a channel from which a variance is estimated
 
 
@@ -36,7 +36,7 @@ def batchnorm_misuse(
 
     ## What it measures
     Of every batch norm: `eps` of at least 0.05 (the second positional argument, often meant as momentum); a momentum below
-    1e-4, or of at least 0.9; on the taped step, at most `few_values` values a channel in a training batch; and a batch norm
+    2e-4, or of at least 0.9; on the taped step, at most `few_values` values a channel in a training batch; and a batch norm
     that normalises the outputs which the loss takes.
     ## Why it hurts
     A large eps damps what was to be normalised; a momentum near 1 makes evaluation depend on the last training batch, one

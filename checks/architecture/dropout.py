@@ -97,7 +97,11 @@ def excess_dropout(
                 place=Place(path=place.source.path, line=place.source.line) if place.source else Place(),
                 module=place.module if by_module else "",
             ),
-            demonstrated=f"the masks move the output more than the samples do (ratio {ratio:.2g})" if low else None,
+            demonstrated=f"the masks move the output more than the samples do (ratio {ratio:.2g})"
+            if low
+            else f"one value in {1 / max(1e-9, 1 - place.p):.3g} is left"
+            if place.p >= limits.extreme
+            else None,
         )
         return
 
