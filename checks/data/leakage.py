@@ -19,6 +19,7 @@ class LeakageLimits(Limits):
     share: float = 0.05  # of the evaluation samples; natural repeats of clean data stay below 1 to 2 %
     error_share: float = 0.15
     min_seen: int = 5
+    times_chance: float = 3.0  # of the share of texts that repeat by chance
     min_samples: int = 24
     pieces: float = 0.5  # of the evaluation windows whose middle stands in a training window; a border gives less
 
@@ -88,7 +89,10 @@ def clean_windows(groups: list[EvaluatedSamples], limits: LeakageLimits) -> bool
 def _leaks(group: EvaluatedSamples, training: TrainingSamples, limits: LeakageLimits) -> bool:
     if group.seen < limits.min_seen or group.share < limits.share or group.share > 0.98:
         return False
-    return training.unlikely_alike
+    chance = training.by_chance
+    if chance is None:
+        return training.unlikely_alike
+    return group.share > limits.times_chance * chance and (training.unlikely_alike or group.share >= limits.error_share)
 
 
 def _split(lines: DataLines | None) -> Source | None:

@@ -31,6 +31,8 @@ class _Group:
     steps: set[int] = field(default_factory=set)
     keys: list[torch.Tensor] = field(default_factory=list)
     seen: list[torch.Tensor] = field(default_factory=list)  # which of them were trained on before
+    read: torch.Tensor | None = None  # of the latest call, where a decoder reads beside it
+    written: bool = False  # whether that call went on with the text of the one before
     pieces: int = 0
     pieces_seen: int = 0
 
@@ -51,10 +53,12 @@ class PassingWatch(Watch):
     def install(self) -> None:
         """Keep the data sets of loaders, and the lines on which subsets are made."""
         self._trained: dict[int, dict[int, int]] = {}
+        self._read: dict[int, dict[int, int]] = {}  # what encoders were trained on, whatever their decoders read
         self._batches: dict[int, list[torch.Tensor]] = {}
         self._pieces: dict[int, set[int]] = {}
         self._groups: dict[Any, _Group] = {}
         self._ids: set[int] = set()  # roots that read whole numbers
+        self._texts: set[int] = set()  # roots that read sequences of them
         self._examples: dict[int, list[torch.Tensor]] = {}
         self._loaders: dict[int, _Loader] = {}
         self._epochs: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -132,10 +136,16 @@ class PassingWatch(Watch):
         seen, step = self._trained.setdefault(root, {}), self.recorder.step
         for key in keys.tolist():
             seen.setdefault(key, step)
+        if _reads_pairs(named):
+            known = self._read.setdefault(root, {})
+            for key in fingerprints([named[0][1]]).tolist():
+                known.setdefault(key, step)
         self._batches.setdefault(root, []).append(keys)
         first = named[0][1]
         if not first.is_floating_point():
             self._ids.add(root)
+        if _are_sequences(first):
+            self._texts.add(root)
         if len(self._examples.setdefault(root, [])) < 8 and first.dim() >= 2:
             flat = first.reshape(len(first), -1)
             self._examples[root].append(flat[:256, :: max(1, flat.shape[1] // 1024)].float().cpu().clone())
@@ -157,6 +167,8 @@ class PassingWatch(Watch):
             line = self.recorder.frames.line()
             group = self._groups[key] = _Group(line, loader, root)
         group.steps.add(self.recorder.step)
+        if _reads_pairs(named) and self._writes(group, named[0][1], self._read.get(root, {})):
+            return
         if _are_sequences(named[0][1]):
             keys = keys[_own_length(named[0][1]) >= _SHORT]
         group.keys.append(keys)
@@ -167,6 +179,20 @@ class PassingWatch(Watch):
             found = [number in known for number in pieces.reshape(-1).tolist()]
             group.pieces += len(found)
             group.pieces_seen += sum(found)
+
+    def _writes(self, group: _Group, read: torch.Tensor, known: dict[int, int]) -> bool:
+        """Whether a decoder is called again for what its encoder has just read: a text is written, id by id.
+
+        Then the texts that are read are the samples, by themselves.
+        """
+        keys = fingerprints([read])
+        again = group.read is not None and torch.equal(group.read, keys)
+        if again and not group.written and group.keys:
+            long = _own_length(read) >= _SHORT
+            group.keys[-1] = keys[long]
+            group.seen[-1] = torch.tensor([number in known for number in keys[long].tolist()], dtype=torch.bool)
+        group.read, group.written = keys, again
+        return again
 
     def _user_lines(self) -> list[tuple[str, int]]:
         frame = sys._getframe(1)
@@ -218,7 +244,7 @@ class PassingWatch(Watch):
         return {
             "root": root, "distinct": len(self._trained.get(root, ())), "continuous_share": distinct,
             "continuous_columns": columns, "batches": len(batches), "passes_samples": best["samples"],
-            "passes_repeated": best["repeated"], "passes_unevenness": best["unevenness"], "loader": best["loader"],
+            "passes_repeated": best["repeated"], "passes_unevenness": best["unevenness"], "loader": best["loader"], "texts": root in self._texts,
         }  # fmt: skip
 
     def _overlap(self, group: _Group) -> dict[str, Any]:
@@ -335,6 +361,11 @@ def _pieces(value: torch.Tensor, every: bool) -> torch.Tensor | None:
         return None
     flat = windows.reshape(-1, windows[0, 0].numel())
     return fingerprints([flat.contiguous()])
+
+
+def _reads_pairs(named: Any) -> bool:
+    """Whether a call is that of an encoder's and a decoder's tokens."""
+    return len(named) == 2 and all(v.dim() == 2 and not v.is_floating_point() for _, v in named)
 
 
 def _are_sequences(value: torch.Tensor) -> bool:

@@ -42,6 +42,16 @@ class TestLeakage:
     def test_low_cardinality_tables_repeat_by_chance(self):
         assert not findings_of("DAT003", log([evaluated(90)], continuous_share=0.01))
 
+    def test_short_texts_repeat_by_chance_and_a_leak_stands_out(self):
+        texts = {
+            "texts": True,
+            "pass_samples": 2000,
+            "pass_repeated": 60,
+            "distinct": 1940,
+        }  # some 6 % of new ones repeat
+        assert not findings_of("DAT003", log([evaluated(12)], **texts))
+        assert findings_of("DAT003", log([evaluated(40)], **texts))
+
     def test_target_networks_inside_the_step_are_no_evaluation(self):
         assert not findings_of("DAT003", log([evaluated(60, steps=80)]))
 
