@@ -19,7 +19,7 @@ _TO_LOSS = frozenset({"pow", "abs", "mul", "square", "mean", "sum", "sqrt", "add
 _THROUGH = frozenset(
     {
         "view", "_unsafe_view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "slice", "select", "clone",
-        "_to_copy", "expand", "alias", "detach", "_reshape_alias", "native_dropout",
+        "_to_copy", "expand", "alias", "detach", "_reshape_alias", "native_dropout", "index", "index_select", "masked_select",
     }
 )  # fmt: skip
 _BOUNDS = {"relu": (0.0, math.inf), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "_softmax": (0.0, 1.0),

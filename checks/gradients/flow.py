@@ -144,6 +144,7 @@ def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits:
             message=f"the gradient norm reaches {max(norms):.3g} (median {median(norms):.3g}, {relative:.3g} times the "
             f"parameters' own norm) and the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}",
             location=_place(trace),
+            severity=None if stuck else Severity.WARNING,  # spikes that have not kept the loss from falling
             measured={
                 "gradient_to_parameter_norm": Measure(value=relative, threshold=limits.ratio),
                 "growth": Measure(value=growth, threshold=limits.growth),

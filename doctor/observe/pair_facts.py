@@ -30,8 +30,7 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
         return None
     classes = not targets.is_floating_point()
     rows = inputs.reshape(len(inputs), -1).double()
-    key = rows @ torch.sin(torch.arange(1, rows.shape[1] + 1, dtype=torch.float64) * 12.9898)
-    _, group = torch.unique(key, return_inverse=True)
+    group = _groups(rows)
     first = _first(group)
     distinct = int(group.max()) + 1
     if distinct < _LEAST:
@@ -53,6 +52,17 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
         telling = _copies(x, y)
     return {**found, "columns": rows.shape[1], "constant": constant, "telling": telling, "counting": counting,
             "shape": shape}  # fmt: skip
+
+
+def distinct(inputs: torch.Tensor) -> torch.Tensor:
+    """Where in `inputs` `(samples, ...)` each different sample comes first, in that order."""
+    return _first(_groups(inputs.reshape(len(inputs), -1).double())).sort().values
+
+
+def _groups(rows: torch.Tensor) -> torch.Tensor:
+    key = rows @ torch.sin(torch.arange(1, rows.shape[1] + 1, dtype=torch.float64) * 12.9898)
+    group: torch.Tensor = torch.unique(key, return_inverse=True)[1]
+    return group
 
 
 def _first(group: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,8 @@ class SampleWatch(Watch):
         inputs = torch.cat([x for x, _ in self._pairs]).cpu()
         targets = torch.cat([y for _, y in self._pairs]).cpu()
         if not _in_order(targets):
-            paired = pairing.examine(inputs, targets)
+            first = pair_facts.distinct(inputs)  # a sample of several epochs would be its own neighbour
+            paired = pairing.examine(inputs[first], targets[first])
             if paired is not None:
                 self.recorder.stream.emit("pairing", **paired)
             facts = pair_facts.examine(inputs, targets)

@@ -53,6 +53,13 @@ def test_relu_on_logits_is_found(taped):
     assert classification(taped, torch.relu)
 
 
+def test_relu_on_logits_of_which_rows_are_chosen_is_found(taped):
+    chosen = torch.arange(32) % 2 == 0
+    layer, labels = nn.Linear(5, 3), (torch.arange(32) % 3)[chosen]
+    run = taped(lambda: F.cross_entropy(torch.relu(layer(X))[chosen], labels), layer=layer)
+    assert findings_of("ARC006", run.tape)
+
+
 def test_capped_logits_and_pooled_activations_are_silent(taped):
     assert not classification(taped, lambda x: 30 * torch.tanh(x / 30))
     assert not classification(taped, lambda x: torch.relu(x.unsqueeze(-1)).mean(-1))

@@ -5,6 +5,7 @@ from doctor.evidence.base import Source
 from doctor.evidence.gradient_flow import GradientFlow, ParameterGradient
 from doctor.evidence.module_tree import ModuleRecord, ModuleTree
 from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
+from doctor.evidence.training_trace import Step, TrainingTrace
 from doctor.evidence.update_log import GradientEnd, UpdateLog
 from doctor.testing import findings_of
 
@@ -14,6 +15,21 @@ HERE = Source("net.py", 9)
 def flow(*rms):
     weights = [ParameterGradient(f"w{i}", "", "Linear", i, (8, 8), r, (1.0,) * len(r)) for i, r in enumerate(rms)]
     return GradientFlow(tuple(range(len(rms[0]))), tuple(weights))
+
+
+class TestExploding:
+    def spiking(self, losses):
+        norms = [30.0 if i in (14, 20, 26) else 0.7 for i in range(len(losses))]
+        steps = tuple(
+            Step(i, 0, loss, 1e-3, norm, 10.0, 0.01) for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
+        )
+        return findings_of("GRD002", TrainingTrace(steps))
+
+    def test_spikes_are_an_error_where_the_loss_stands(self):
+        assert self.spiking([2.0] * 30)[0].level == "error"
+
+    def test_spikes_while_the_loss_falls_are_a_warning(self):
+        assert self.spiking([2.0 * 0.95**i for i in range(30)])[0].level == "warning"
 
 
 class TestZeroGradients:

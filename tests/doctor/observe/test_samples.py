@@ -2,6 +2,7 @@
 
 import torch
 
+from doctor.observe import pair_facts, pairing
 from doctor.observe.watches.samples import _joined
 
 
@@ -19,3 +20,14 @@ def test_token_ids_beside_a_mask_images_and_a_pair_of_tables_stay_the_first_inpu
     assert _joined([ids, mask]) is ids
     assert _joined([image, table]) is image
     assert _joined([table, torch.randn(8, 5)]) is table
+
+
+def test_samples_of_several_epochs_are_not_taken_for_their_own_neighbours():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(300, 6, generator=generator), torch.randint(0, 3, (300,), generator=generator)
+    again = torch.randperm(300, generator=generator)
+    inputs, targets = torch.cat([x, x[again]]), torch.cat([y, y[again]])
+    first = pair_facts.distinct(inputs)
+    assert torch.equal(first, torch.arange(300))
+    assert pairing.examine(inputs, targets)["near_errors"] > 4
+    assert pairing.examine(inputs[first], targets[first])["near_errors"] < 3
