@@ -123,7 +123,7 @@ def unused_layers(
     shown = own or unused
     tops = list(dict.fromkeys(_topmost(tree, p) for p in shown))
     first = tree.module(tops[0], shown[0].root or 0)
-    place = (first.created if first else None) or shown[0].created
+    place = (first.wanted or first.created if first else None) or shown[0].created
     modules = tops
     count = sum(p.numel for p in shown)
     silent = _without_gradients(tree, tops, shown)

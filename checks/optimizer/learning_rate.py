@@ -26,6 +26,11 @@ class TooHighLimits(Limits):
     lost_peak: float = 5.0  # the same for a loss that came down again since: it lost everything at first
     lost_ratio: float = 0.5
     progress: float = 0.05  # a loss that fell by more than this share of its level is making progress
+    plateau_steps: int = 40
+    plateau_ratio: float = 0.012  # median update ratio of the later half, while the loss stands on a plateau
+    plateau_largest: float = 0.1  # of all steps: the weights were thrown about before
+    plateau_level: float = 0.4  # of the first loss
+    plateau_fall: float = 0.02  # over the later half
 
 
 class TooLowLimits(Limits):
@@ -53,7 +58,8 @@ def lr_too_high(log: OptimizerLog, trace: TrainingTrace, limits: TooHighLimits) 
     ## What it measures
     The loss over the first and last quarter of the observed steps, its peak, and the median of |update|/|weights|.
     Suspicious are a loss that ends `rise` times above its start, peaks `peak` times above it after steps of more than `largest_ratio`, or has not fallen by
-    `progress` while the median update ratio is above `update_ratio`. The trial runs the program at smaller rates.
+    `progress` while the median update ratio is above `update_ratio`; as a warning, one that stands on a plateau for the
+    later half of the run while steps stay above `plateau_ratio`. The trial runs the program at smaller rates.
     ## Why it hurts
     Every step overshoots; the model lands in a flat or saturated region, or diverges to NaN.
     ## Example
@@ -82,6 +88,15 @@ def lr_too_high(log: OptimizerLog, trace: TrainingTrace, limits: TooHighLimits) 
         game = len([other for other in log.optimizers if other.steps]) > 1
         largest = max([s.update_ratio for s in trace.of(optimizer.index) if s.update_ratio is not None] or [0.0])
         reason = _too_high(finite, len(losses), first, last, ratio, largest, game, limits)
+        if not reason and not game and len(finite) == len(losses):
+            late = [s.update_ratio for s in trace.of(optimizer.index)[len(losses) // 2 :] if s.update_ratio is not None]
+            thrown = largest >= limits.plateau_largest
+            reason = _stuck(finite, first, median(late or [0.0]), limits) if thrown else None
+            if reason:
+                yield _finding(
+                    optimizer, reason, first, last, ratio, limits.update_ratio, (0.1, 0.01, 0.001), "lower"
+                ).revised(severity=Severity.WARNING)
+                continue
         if reason:
             yield _finding(optimizer, reason, first, last, ratio, limits.update_ratio, (0.1, 0.01, 0.001), "lower")
 
@@ -115,6 +130,18 @@ def _too_high(
             f"the loss stands at {last:.4g} ({first:.4g} at the start) while each step moves the weights by {ratio:.1%}"
         )
     return None
+
+
+def _stuck(losses: list[float], first: float, ratio: float, limits: TooHighLimits) -> str | None:
+    """Whether the loss fell to a plateau, and large steps lead nowhere from there."""
+    half = losses[len(losses) // 2 :]
+    if len(losses) < limits.plateau_steps or ratio < limits.plateau_ratio or first <= 0:
+        return None
+    third = len(half) // 3
+    before, after = fmean(half[:third]), fmean(half[-third:])
+    if after < limits.plateau_level * first or after < (1 - limits.plateau_fall) * before:
+        return None
+    return f"the loss stands on a plateau at {after:.4g} ({first:.4g} at the start) while each step moves the weights by {ratio:.1%}"
 
 
 @check("OPT002", "lr-too-low", Severity.WARNING, faq="tuning/learning rate/incorrect", nature=Nature.OUTCOME)
@@ -152,6 +179,9 @@ def lr_too_low(
         if len(losses) < limits.min_steps or not any(step.gradient_norm for step in steps):
             continue
         rates = [step.learning_rate for step in steps]
+        if not any(rates) and not optimizer.settings.get("lr"):
+            yield _idle(optimizer, len(steps))
+            continue
         if rates[-1] > 1.5 * rates[len(rates) // 2]:
             continue  # still warming up
         ratio = median([step.update_ratio for step in steps if step.update_ratio is not None] or [1.0])
@@ -163,6 +193,19 @@ def lr_too_low(
         if stands or creeps:
             reason = f"each step moves the weights by {ratio:.1e} of their size and the loss stays at {last:.4g}"
             yield _finding(optimizer, reason, first, last, ratio, limits.update_ratio, (10, 100, 1000, 10000), "higher")
+
+
+def _idle(optimizer: OptimizerRecord, steps: int) -> Finding:
+    place = optimizer.source_of("lr")
+    return Finding(
+        severity=Severity.ERROR,
+        message=f"the learning rate is 0: {steps} steps have moved nothing ({optimizer.kind})",
+        location=Location(path=place.path, line=place.line) if place else Location(),
+        measured={"learning_rate": Measure(value=0.0)},
+        remedy="give the optimizer a learning rate above 0",
+        demonstrated=f"{steps} steps at a rate of 0",
+        faults=("lr-too-low", "params-not-updating"),
+    )
 
 
 def _finding(

@@ -175,8 +175,9 @@ def _vanished(
     run: ProgramRun, schedule: ScheduleLog, told: set[int | None], limits: ScheduleLimits
 ) -> Iterator[Finding]:
     for optimizer, rates in schedule.rates.items():
-        if optimizer in told:
-            continue
+        scheduled = any(record.optimizer in (None, optimizer) for record in schedule.schedulers)
+        if optimizer in told or not (scheduled or any(rates)):
+            continue  # a rate of 0 from the start that nothing schedules: OPT002
         largest = max(rates, default=0.0)
         initial = max([r.initial or 0.0 for r in schedule.schedulers if r.optimizer == optimizer] or [0.0])
         top = max(largest, initial)

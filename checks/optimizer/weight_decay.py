@@ -59,8 +59,9 @@ def excess_weight_decay(
         if len(own) < limits.min_steps or not groups:
             continue
         group = max(groups, key=lambda one: one.norm)
-        everything = math.sqrt(sum(one.norm**2 for one in steps.of(optimizer.index)))
-        if group.norm < 0.3 * everything:
+        every = steps.of(optimizer.index)
+        everything, tensors = math.sqrt(sum(one.norm**2 for one in every)), sum(one.tensors for one in every)
+        if group.norm < 0.3 * everything and group.tensors < 0.3 * tensors:  # scales of norm layers outweigh matrices
             continue
         decay = float(group.settings["weight_decay"])
         rates = [step.learning_rate for step in own if math.isfinite(step.learning_rate)]

@@ -13,7 +13,11 @@ _INPUT = re.compile(
     r"^_?(x|inputs?|features?|feats?|nums?|numeric|images?|imgs?|data|pixels|frames?|signals?)(_?\w{0,8})?$",
     re.IGNORECASE,
 )
-_TARGET = re.compile(r"^_?(y|t|targets?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?$", re.IGNORECASE)
+_TARGET = re.compile(
+    r"^_?([yt](_\w{1,10}|[a-z]?\d?|tr|te|va|train|test|val|valid)|"
+    r"(targets?|tgts?|labels?|classes|prices?|values?|ratings?)(_?\w{0,8})?)$",
+    re.IGNORECASE,
+)
 _HELD_OUT = re.compile(r"(^|_)(test|val|valid|validation|eval|dev|heldout)(_|$)", re.IGNORECASE)
 _TRAINING = re.compile(r"(^|_)(train|training|trn|tr)(_|$)", re.IGNORECASE)
 _NUMBERS = re.compile(r"factorize|Categorical|vocab|enumerate|Counter|unique|index", re.IGNORECASE)
@@ -27,7 +31,7 @@ _EVALUATION = re.compile(
 @dataclass(frozen=True)
 class DataLine:
     """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `encode`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
-    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `assign` for any
+    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `compared` (a loss, and the names of its targets); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
     `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot; `passed`, of a
@@ -60,7 +64,13 @@ class DataLines(Evidence):
 
     def targets(self) -> Source | None:
         """Where the targets get their values last: in the call of a data set, or where they become tensors."""
-        return self._computed(-1) or self._made(_TARGET, _INPUT)
+        return self._computed(-1) or self._compared() or self._made(_TARGET, _INPUT)
+
+    def _compared(self) -> Source | None:
+        """Where a tensor is made under the very name by which a loss takes its targets."""
+        taken = {name for line in self.of("compared") for name in line.arguments}
+        made = (line for line in self.of("convert") if not line.passed and taken.intersection(line.names))
+        return next((line.source for line in made), None)
 
     def _computed(self, position: int) -> Source | None:
         """The first data set whose inputs (0) or targets (-1) are computed within its call."""

@@ -19,7 +19,8 @@ class ModuleRecord:
     the root. `kind` is the class name, `settings` the plain attributes worth knowing (in_features, p, eps, dim ...).
     `calls` counts forwards in the observed run, `training_calls` those with gradients enabled.
     `created` is the user's line on which it was constructed, `authored` whether it is the user's own code that put it
-    where it is (false for the layers inside a model of a library).
+    where it is (false for the layers inside a model of a library); `wanted` is the line of a constructor that had a
+    function make it.
     """
 
     path: str
@@ -32,6 +33,7 @@ class ModuleRecord:
     created: Source | None = None
     builtin: bool = True
     authored: bool = True
+    wanted: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def module_tree(recording: Recording) -> ModuleTree:
             created=source(event["created"]),
             builtin=event["builtin"],
             authored=event.get("authored", True),
+            wanted=source(event.get("wanted")),
         )
         for event in recording.of("module")
     )

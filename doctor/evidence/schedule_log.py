@@ -73,6 +73,8 @@ class ScheduleLog(Evidence):
 @probe
 def schedule_log(recording: Recording) -> ScheduleLog:
     """Read schedulers, rates and epochs."""
+    # Where both are called from within one line of the user's, a library calls them there.
+    by_library = {source(event["line"]) for event in recording.of("backward")}
     return ScheduleLog(
         schedulers=tuple(
             SchedulerRecord(
@@ -80,7 +82,7 @@ def schedule_log(recording: Recording) -> ScheduleLog:
                 optimizer=event["optimizer"],
                 settings=event["settings"],
                 created=source(event["created"]),
-                lines=tuple(sources(event["lines"])),
+                lines=tuple(line for line in sources(event["lines"]) if line not in by_library),
                 initial=event["initial"],
                 first=event["first"],
                 steps=event["steps"],

@@ -71,6 +71,18 @@ class UserFrames:
             frame = frame.f_back
         return None
 
+    def line_of_constructor(self, line: Line | None) -> Line | None:
+        """The innermost user's line within a constructor, where `line` (running, too) is within another function."""
+        if line is None or line[2] in ("__init__", "<module>"):
+            return None
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = self.name(frame.f_code.co_filename) if frame.f_code.co_name == "__init__" else None
+            if name is not None:
+                return [name, frame.f_lineno, "__init__"]
+            frame = frame.f_back
+        return None
+
     def read(self, about: Callable[..., dict[str, Line]], line: Line | None, *more: Any) -> dict[str, Line]:
         """What `about(text, line, ...)` says of the file in which a line stands; nothing where it cannot be read."""
         if line is None:

@@ -26,7 +26,7 @@ class Naming:
     """All living modules by the order of their creation, and the paths that follow from who holds whom."""
 
     def __init__(self) -> None:
-        self.created: dict[int, tuple[weakref.ref[nn.Module], Line | None]] = {}
+        self.created: dict[int, tuple[weakref.ref[nn.Module], Line | None, Line | None]] = {}
         self.roots: list[weakref.ref[nn.Module]] = []
         self._root_of: dict[int, int] = {}
         self._places: dict[int, tuple[int, str, weakref.ref[nn.Module]]] = {}
@@ -35,10 +35,13 @@ class Naming:
         self._stale = True
         self.version = 0  # changes with the names
 
-    def add(self, module: nn.Module, line: Line | None) -> None:
-        """Note a new module (also one that came into being without its constructor: a copy, an unpickled one)."""
+    def add(self, module: nn.Module, line: Line | None, wanted: Line | None = None) -> None:
+        """Note a new module (also one that came into being without its constructor: a copy, an unpickled one).
+
+        `wanted` is the line of a constructor that calls the function in which `line` stands.
+        """
         key = id(module)
-        self.created[key] = (weakref.ref(module), line)
+        self.created[key] = (weakref.ref(module), line, wanted)
         self._stale = True
 
     def changed(self) -> None:
@@ -85,6 +88,11 @@ class Naming:
         entry = self.created.get(id(module))
         return entry[1] if entry else None
 
+    def wanted_line(self, module: nn.Module) -> Line | None:
+        """The line of a constructor that had a function make this module."""
+        entry = self.created.get(id(module))
+        return entry[2] if entry else None
+
     def live_roots(self) -> list[tuple[int, nn.Module]]:
         """Roots that still exist, by index."""
         if self._stale:
@@ -94,7 +102,7 @@ class Naming:
 
     def _refresh(self) -> None:
         living: dict[int, nn.Module] = {}
-        for key, (reference, _) in list(self.created.items()):
+        for key, (reference, *_) in list(self.created.items()):
             module = reference()
             if module is None:
                 del self.created[key]

@@ -33,6 +33,7 @@ _KEEPING = {
 }  # fmt: skip
 _MOST_LINES = 4000
 _STEPPED = re.compile(r"opt", re.IGNORECASE)
+_LOSS = re.compile(r"(loss|loss_fn|criterion|cross_entropy|objective|bce|mse)\w*$", re.IGNORECASE)
 _PREPARES = re.compile(r"scal|normali[sz]|standard|minmax|encod|imput|vectori[sz]|quantile|whiten|pca", re.IGNORECASE)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While)
 
@@ -71,6 +72,10 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
             if (made := _labels_made(statement)) is not None:
                 place = [path, made, getattr(function, "name", "<module>")]
                 yield {"kind": "labels", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
+            for call in calls:
+                if names := _target_names(call):
+                    place = [path, call.lineno, getattr(function, "name", "<module>")]
+                    yield {"kind": "compared", "line": place, "call": _name(call.func), "names": [], "arguments": names}
             if any(map(_is_window, ast.walk(statement))):
                 place = [path, statement.lineno, getattr(function, "name", "<module>")]
                 yield {"kind": "window", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
@@ -130,6 +135,13 @@ def _labels_made(statement: ast.stmt) -> int | None:
         if getattr(key, "value", getattr(key, "id", None)) == "labels":
             return statement.lineno
     return None
+
+
+def _target_names(call: ast.Call) -> list[str]:
+    """The variables in the targets of what is a loss by its name."""
+    if not _LOSS.search(_name(call.func)) or len(call.args) < 2:
+        return []
+    return sorted({node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)} - {"self"})
 
 
 def _is_window(node: ast.AST) -> bool:

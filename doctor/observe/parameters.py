@@ -152,6 +152,7 @@ class ParameterWatch:
                     calls=calls[0],
                     training_calls=calls[1],
                     created=recorder.naming.created_line(module),
+                    wanted=recorder.naming.wanted_line(module),
                     authored=path in own,
                     builtin=type(module).__module__.startswith("torch."),
                     training=module.training,

@@ -164,7 +164,8 @@ class Recorder:
     # -- modules ------------------------------------------------------------------------------------------------
 
     def _module_created(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        self.naming.add(module, self.frames.line_outside(module))
+        line = self.frames.line_outside(module)
+        self.naming.add(module, line, self.frames.line_of_constructor(line))
         original(module, *args, **kwargs)
 
     def _module_call(self, original: Any) -> Any:

@@ -159,8 +159,15 @@ class TapeMode(TorchDispatchMode):
                 # Minus infinity alone is how masks are written; it is no fault until it makes a NaN.
                 if math.isnan(low) or math.isnan(high) or math.isinf(high):
                     value = "nan" if math.isnan(low) or math.isnan(high) else "inf"
-                    self.origin = {**op, "value": value, "inputs": finite}
+                    self.origin = {**op, **self._derived(), "value": value, "inputs": finite}
                     return
+
+    def _derived(self) -> dict[str, Any]:
+        """Name and place of the operation whose derivative is being computed."""
+        node = torch._C._current_autograd_node() if self.phase == "backward" else None
+        number = node._sequence_nr() if node is not None else None
+        made = next((op for op in self.ops if op.get("node") == number and op["phase"] == "forward"), None)
+        return {key: made[key] for key in ("name", "line", "module") if key in made} if made else {}
 
     def begin_backward(self) -> None:
         """The forward part is over: let go of its tensors."""

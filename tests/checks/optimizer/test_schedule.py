@@ -3,7 +3,8 @@
 from doctor.evidence.base import Source
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
 from doctor.evidence.program_run import Crash, ProgramRun
-from doctor.evidence.schedule_log import LoaderEpochs, ScheduleLog, SchedulerRecord
+from doctor.evidence.recording import Recording
+from doctor.evidence.schedule_log import LoaderEpochs, ScheduleLog, SchedulerRecord, schedule_log
 from doctor.testing import findings_of
 
 MADE, CALLED = Source("train.py", 7, "main"), Source("train.py", 20, "main")
@@ -114,3 +115,19 @@ def test_a_warm_up_of_a_few_epochs_and_one_that_is_over_soon_are_silent():
     assert not findings_of("OPT008", GOES_ON, warming(5))
     assert not findings_of("OPT008", GOES_ON, warming(45, rates=(0.0015,)))
     assert not findings_of("OPT008", GOES_ON, warming(45, batches=1))
+
+
+def test_a_rate_of_zero_from_the_start_that_nothing_schedules_is_left_to_the_optimizer():
+    assert not findings_of("OPT008", GOES_ON, log(rates=[0.0] * 80))
+
+
+def test_a_scheduler_that_a_library_steps_is_told_where_it_is_made():
+    event = {
+        "event": "scheduler", "kind": "StepLR", "optimizer": 0, "settings": {}, "created": ["train.py", 7, "main"],
+        "lines": [["train.py", 40, "main"]], "initial": 0.1, "first": 0.1, "steps": 3, "inner": False, "repeats": 0,
+        "before_first": False, "positions": [1, 2, 3], "rates": [0.1, 0.1, 0.1],
+    }  # fmt: skip
+    backward = {"event": "backward", "step": 0, "loss": 1.0, "line": ["train.py", 40, "main"]}
+    assert schedule_log(Recording((event, backward))).schedulers[0].lines == ()
+    elsewhere = {**backward, "line": ["train.py", 39, "main"]}
+    assert schedule_log(Recording((event, elsewhere))).schedulers[0].lines == (Source("train.py", 40, "main"),)

@@ -38,6 +38,13 @@ class TestWeightDecay:
     def test_decoupled_decay_that_shrinks_the_weights_fires(self):
         assert findings_of("OPT009", log("AdamW"), groups(weight_decay=10.0), trace())
 
+    def test_many_small_matrices_beside_scales_of_norm_layers_fire(self):
+        small = GroupRecord(16, {"weight_decay": 50.0, "decoupled_weight_decay": True}, (), norm=4.0)
+        scales = GroupRecord(24, {"weight_decay": 0.0}, (), norm=16.0)
+        one = GroupRecord(1, {"weight_decay": 50.0, "decoupled_weight_decay": True}, (), norm=4.0)
+        assert findings_of("OPT009", log("AdamW"), StepLog((OptimizerGroups(0, (small, scales)),)), trace())
+        assert not findings_of("OPT009", log("AdamW"), StepLog((OptimizerGroups(0, (one, scales)),)), trace())
+
     def test_usual_decay_is_silent(self):
         assert not findings_of("OPT009", log("AdamW"), groups(weight_decay=0.3), trace(gradient=0.01))
         assert not findings_of("OPT009", log("Adam"), groups(weight_decay=5e-4), trace(gradient=1e-4))
@@ -122,3 +129,30 @@ class TestCreepingRate:
         two = OptimizerLog(tuple(OptimizerRecord(i, "Adam", ("a",), created=HERE, steps=20) for i in (0, 1)))
         rising = TrainingTrace(tuple(Step(i, 0, 0.3 + 0.02 * i, 1e-3, 1.0, 10.0, 0.01) for i in range(40)))
         assert not findings_of("OPT001", two, rising)
+
+
+class TestPlateau:
+    def run(self, ratio, level, fall=0.0, thrown=0.3):
+        losses = [4.5 - (4.5 - level) * min(1, i / 12) - fall * i for i in range(80)]
+        ratios = [thrown, *(ratio for _ in losses[1:])]
+        return TrainingTrace(
+            tuple(Step(i, 0, x, 0.2, 1.0, 100.0, r) for i, (x, r) in enumerate(zip(losses, ratios, strict=True)))
+        )
+
+    def test_large_steps_on_a_plateau_are_a_warning_to_be_tried(self):
+        (finding,) = findings_of("OPT001", log("AdamW"), self.run(0.03, 3.3))
+        assert (finding.level, finding.treatment.kind) == ("warning", "search-learning-rate")
+
+    def test_small_steps_falling_and_low_losses_are_silent(self):
+        assert not findings_of("OPT001", log("AdamW"), self.run(0.003, 3.3))
+        assert not findings_of("OPT001", log("AdamW"), self.run(0.03, 3.3, fall=0.01))
+        assert not findings_of("OPT001", log("AdamW"), self.run(0.03, 0.5))
+        assert not findings_of("OPT001", log("AdamW"), self.run(0.03, 3.3, thrown=0.04))
+
+
+def test_a_rate_of_zero_is_an_error_at_the_optimizer():
+    nothing = OptimizerLog((OptimizerRecord(0, "Adam", ("a",), {"lr": 0.0}, created=HERE, step_source=HERE, steps=40),))
+    steps = TrainingTrace(tuple(Step(i, 0, 2.3, 0.0, 1.0, 10.0, 0.0) for i in range(40)))
+    (finding,) = findings_of("OPT002", nothing, steps)
+    assert (finding.level, finding.location.line) == ("error", 7)
+    assert "params-not-updating" in finding.faults

@@ -124,3 +124,31 @@ def test_labels_are_found_where_they_get_their_values():
         ignored = labels
     """
     assert lines_of("labels", text) == [5, 8, 9]
+
+
+def targets(text):
+    lines = [
+        DataLine(each["kind"], each["call"], Source(*each["line"]), tuple(each["names"]), tuple(each["arguments"]),
+                 each.get("passed", False), tuple(each.get("computed", ())))
+        for each in origins._of(ast.parse(textwrap.dedent(text)), "train.py")
+    ]  # fmt: skip
+    found = DataLines(tuple(lines)).targets()
+    return found.line if found else None
+
+
+def test_targets_are_found_by_the_name_that_the_loss_takes():
+    text = """
+        def tensors(frame):
+            numbers = torch.tensor(frame.to_numpy())
+            delay = torch.tensor(frame.delay.to_numpy())
+            return numbers, delay
+        trainer = make()
+        for numbers, delay in loader:
+            loss = F.smooth_l1_loss(model(numbers), delay)
+    """
+    assert targets(text) == 4
+
+
+def test_a_trainer_is_no_target():
+    assert targets("trainer = Trainer(model)\ntotal = sum(x)\n") is None
+    assert targets("y_train = torch.tensor(labels)\n") == 1

@@ -88,3 +88,34 @@ def test_padding_of_an_encoder_that_its_decoder_sees(write_script):
 @pytest.mark.parametrize("mask", ["src_key_padding_mask=read == 0, memory_key_padding_mask=read == 0"])
 def test_padding_of_an_encoder_that_is_masked(write_script, mask):
     assert not found(write_script, TRANSLATOR, mask)
+
+
+COUNTED = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+ids = torch.randint(1, 40, (320, 20))
+ids = ids.masked_fill(torch.arange(20) >= torch.randint(6, 20, (320, 1)), 0)
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.places = nn.Embedding(40, 32), nn.Embedding(20, 32)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+        self.body, self.head = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(32, 4)
+    def forward(self, ids, count):
+        x = self.embed(ids) + self.places.weight[: ids.shape[1]]
+        return self.head(self.body(x, MASK)[:, 0]) / count
+model = Model()
+optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+for step in range(20):
+    batch = ids[16 * step : 16 * step + 16]
+    loss = nn.functional.cross_entropy(model(batch, torch.tensor(1.0)), batch[:, 0] % 4)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_count_beside_the_ids_is_no_hindrance(write_script):
+    assert found(write_script, COUNTED, "")
+    assert not found(write_script, COUNTED, "src_key_padding_mask=ids == 0")
