@@ -73,7 +73,7 @@ def wrong_output_activation(
         op, what, harm, severity = found
         if calls is not None and calls.in_library(op.module, op.root):
             continue
-        yield _finding(op, what, harm, severity, tree)
+        yield unreachable_output(op, what, harm, severity, tree)
         return
 
 
@@ -88,10 +88,11 @@ def _regression(tape: Tape, batches: BatchLog | None, limits: OutputActivationLi
         prediction, target = (one, other) if one.requires_grad else (other, one)
         if not prediction.requires_grad or target.requires_grad or not target.floating or prediction.parameter:
             continue
-        above = _last_function(tape, prediction)
-        if above is None or above.name not in (*_BOUNDS, "hardtanh", "clamp_min") or not _flows_to_loss(tape, op):
+        above = last_function(tape, prediction)
+        bounds = bounds_of(above) if above is not None else None
+        if above is None or bounds is None or not _flows_to_loss(tape, op):
             continue
-        low, high = _bounds(above)
+        low, high = bounds
         least, most, share = _targets(op, target, batches, low, high)
         if least is None or most is None or most <= least:
             continue
@@ -103,7 +104,8 @@ def _regression(tape: Tape, batches: BatchLog | None, limits: OutputActivationLi
         yield above, what, f"{outside:.0%} of the targets' range is out of reach", Severity.ERROR
 
 
-def _bounds(op: Op) -> tuple[float, float]:
+def bounds_of(op: Op) -> tuple[float, float] | None:
+    """The least and the largest value that an operation can give; None for one without bounds."""
     if op.name == "hardtanh":
         low, high = op.arguments.get("min_val", -1.0), op.arguments.get("max_val", 1.0)
         return (
@@ -112,7 +114,7 @@ def _bounds(op: Op) -> tuple[float, float]:
     if op.name == "clamp_min":
         low = op.arguments.get("min", 0.0)
         return (float(low) if isinstance(low, int | float) else 0.0), math.inf
-    return _BOUNDS[op.name]
+    return _BOUNDS.get(op.name)
 
 
 def _targets(
@@ -143,7 +145,7 @@ def _classification(tape: Tape) -> Iterator[_Found]:
         if op.name == "_log_softmax" and not _picks_classes(tape, op):
             continue
         if op.name == "binary_cross_entropy":
-            squashed = _last_function(tape, logits)
+            squashed = last_function(tape, logits)
             if squashed is None or squashed.name not in ("sigmoid", "_softmax"):
                 continue
             if squashed.name == "_softmax":
@@ -156,10 +158,10 @@ def _classification(tape: Tape) -> Iterator[_Found]:
                     )
                 continue
             logits = squashed.inputs[0]
-        above = _last_function(tape, logits)
+        above = last_function(tape, logits)
         if above is not None and above.name in _ON_LOGITS and above.grad_enabled:
             name = _WORDS.get(above.name, above.name)
-            low, high = _bounds(above) if above.name in (*_BOUNDS, "hardtanh", "clamp_min") else (0.0, math.inf)
+            low, high = bounds_of(above) or (0.0, math.inf)
             harm = "no class can be ruled out by a negative logit"
             severity = Severity.WARNING
             if op.name != "_log_softmax":
@@ -196,7 +198,8 @@ def _picks_classes(tape: Tape, op: Op) -> bool:
     return bool(names & {"nll_loss_forward", "nll_loss2d_forward"})
 
 
-def _last_function(tape: Tape, note: TensorNote) -> Op | None:
+def last_function(tape: Tape, note: TensorNote) -> Op | None:
+    """The operation that made a tensor, views and copies left out."""
     for _ in range(10):
         op = tape.producer(note.id)
         if op is None or not op.inputs:
@@ -220,7 +223,8 @@ def _flows_to_loss(tape: Tape, op: Op) -> bool:
     return False
 
 
-def _finding(op: Op, what: str, harm: str, severity: Severity, tree: ModuleTree | None) -> Finding:
+def unreachable_output(op: Op, what: str, harm: str, severity: Severity, tree: ModuleTree | None) -> Finding:
+    """The finding on an operation whose bounds are in the way."""
     name = _WORDS.get(op.name, op.name)
     called = op.source
     record = tree.module(op.module, op.root or 0) if tree is not None and op.module else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from doctor.evidence.base import Source
-from doctor.evidence.forward_log import ForwardLog
+from doctor.evidence.forward_log import Forward, ForwardLog
 from doctor.evidence.program_run import ProgramRun
 from doctor.findings import Finding, Location, Measure, Severity
 from doctor.registry import Limits, check
@@ -62,7 +63,9 @@ def missing_no_grad(log: ForwardLog, limits: NoGradLimits) -> Iterator[Finding]:
         asleep = [f for f in idle if not f.training and f.step > 0 and trained[0].training]
         rows = [len(list(group)) for _, group in groupby(idle, key=lambda f: (f.backward, f.source))]
         held = max((f.held for f in idle), default=0)
-        if not asleep and (max(rows, default=0) < limits.in_a_row or held < limits.held):
+        if not asleep and (
+            max(rows, default=0) < limits.in_a_row or held < limits.held or _in_each_step(idle, trained)
+        ):
             continue
         chosen = asleep or idle
         place = chosen[0].source
@@ -140,3 +143,10 @@ def graph_retained(log: ForwardLog, run: ProgramRun | None, limits: RetainedLimi
 
 def _at(place: Source | None) -> Location:
     return Location(path=place.path, line=place.line) if place else Location()
+
+
+def _in_each_step(idle: list[Forward], trained: Sequence[Forward]) -> bool:
+    """Whether these forwards are part of the training step: as many before each backward, and in nearly all steps."""
+    counts = Counter((f.backward, f.source) for f in idle)
+    steps = {f.step for f in trained}
+    return len(set(counts.values())) == 1 and len({f.step for f in idle} & steps) >= 0.9 * len(steps) > 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
+from math import prod
 
 from doctor.evidence.base import Source
 from doctor.evidence.loss_calls import LossCalls
@@ -45,7 +47,7 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
 
     ## What it measures
     The shapes with which elementwise losses are called, and on the taped step every difference on the way to the loss:
-    (N, 1) against (N,) gives (N, N).
+    (N, 1) against (N,) gives (N, N), and (N, H, W) against (N, 1, H, W) gives (N, N, H, W).
     ## Why it hurts
     Each prediction is drawn towards all targets at once: the model learns the mean of the targets, and nothing crashes.
     ## Example
@@ -65,7 +67,9 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
     """
     for call in calls.places if calls else ():
         shapes = (call.input_shape, call.target_shape)
-        if call.in_training and call.function in _ELEMENTWISE and _crossed(*shapes, limits.min_batch):
+        if not call.in_training or call.function not in _ELEMENTWISE:
+            continue
+        if _crossed(*shapes, limits.min_batch) or _outgrown(*shapes, limits.min_batch):
             yield _finding(call.source, *shapes, call.function)
             return
     if tape is None:
@@ -74,7 +78,11 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
         if len(op.inputs) < 2:
             continue
         one, other = op.inputs[0].shape, op.inputs[1].shape
-        if _crossed(one, other, limits.min_batch) and _flows_to_loss(tape.first, op):
+        compared = op.name != "mul" and any(
+            note.requires_grad is False and not note.parameter for note in op.inputs[:2]
+        )
+        found = _crossed(one, other, limits.min_batch) or (compared and _outgrown(one, other, limits.min_batch))
+        if found and _flows_to_loss(tape.first, op):
             yield _finding(op.source, one, other, op.name)
             return
 
@@ -82,6 +90,15 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
 def _crossed(one: tuple[int, ...], other: tuple[int, ...], least: int) -> bool:
     long, short = (one, other) if len(one) > len(other) else (other, one)
     return len(long) == 2 and len(short) == 1 and long[1] == 1 and long[0] == short[0] >= least
+
+
+def _outgrown(one: tuple[int, ...], other: tuple[int, ...], least: int) -> bool:
+    """Whether the two hold as many elements, lack an axis of length 1, and give more elements than either has."""
+    if len(one) == len(other) or prod(one) != prod(other):
+        return False
+    pairs = zip_longest(reversed(one), reversed(other), fillvalue=1)
+    joined = [max(a, b) if 1 in (a, b) or a == b else 0 for a, b in pairs]
+    return prod(joined) >= least * prod(one)
 
 
 def _flows_to_loss(tape: Tape, op: Op) -> bool:
@@ -99,7 +116,7 @@ def _flows_to_loss(tape: Tape, op: Op) -> bool:
 
 
 def _finding(source: Source | None, one: tuple[int, ...], other: tuple[int, ...], what: str) -> Finding:
-    count = max(one[0], other[0])
+    count = next((length for length in (one[0], other[0]) if length > 1), 1)
     return Finding(
         message=f"{what} of shapes {one} and {other} is computed over {count} x {count} pairs",
         location=Location(path=source.path, line=source.line) if source else Location(),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from doctor.evidence.base import Source
+from doctor.evidence.critic_log import CriticLog
 from doctor.evidence.loss_graph import GraphCut, LossGraph
+from doctor.evidence.loss_terms import LossTerms
 from doctor.evidence.module_tree import ModuleTree
 from doctor.evidence.program_run import ProgramRun
 from doctor.findings import Finding, Location, Measure, Severity
@@ -41,7 +44,12 @@ class DetachedLimits(Limits):
     faults=("non-differentiable-loss", "detached-graph"),
 )
 def non_differentiable_loss(
-    graph: LossGraph, run: ProgramRun | None, tree: ModuleTree | None, limits: DetachedLimits
+    graph: LossGraph,
+    run: ProgramRun | None,
+    tree: ModuleTree | None,
+    terms: LossTerms | None,
+    critics: CriticLog | None,
+    limits: DetachedLimits,
 ) -> Iterator[Finding]:
     """The loss does not depend on the parameters as far as autograd can see.
 
@@ -85,8 +93,19 @@ def non_differentiable_loss(
     ):
         what = "a leaf without history" if graph.backwards[0].leaf_loss else "without a parameter above it"
         yield _finding(f"the loss is {what}", cut, source, 0, len(graph.trainable))
+    elif cut is not None and _left_out(cut, terms):
+        return  # LOS013
     elif cut is not None and (len(cut.lost) >= limits.lost_share * len(graph.trainable) or _idle(cut, never, tree)):
+        blind = next((c for c in (critics.critics if critics else ()) if not c.through and len(c.cuts) > 1), None)
+        if blind is not None:  # the critic's own step cuts it off as well, and rightly so
+            cut = replace(cut, source=blind.cuts[-1])
         yield _finding("the gradient's way is cut", cut, source, len(reached), len(graph.trainable))
+
+
+def _left_out(cut: GraphCut, terms: LossTerms | None) -> bool:
+    """Whether the result at the cut is a criterion that no loss takes up."""
+    unused = [term for term in (terms.unused if terms else ()) if term.operation != "detach" and term.lost]
+    return any(term.source == cut.source and set(term.lost) >= set(cut.lost) for term in unused)
 
 
 def _idle(cut: GraphCut, never: set[str], tree: ModuleTree | None) -> bool:

@@ -23,7 +23,7 @@ class WeightingLimits(Limits):
     correlation: float = 0.8
 
 
-@check("LOS014", "inverted-class-weights", Severity.ERROR, faq="training/loss/incorrect", faults=("loss-weighting",))
+@check("LOS014", "loss-weighting", Severity.ERROR, faq="training/loss/incorrect")
 def inverted_class_weights(arguments: LossArguments, limits: WeightingLimits) -> Iterator[Finding]:
     """Class weights give the frequent classes more weight still.
 

@@ -61,6 +61,12 @@ class TestMissingNoGrad:
         log = ForwardLog((forward(0), *(self.idle(training=True, backward=n) for n in range(9))))
         assert not findings_of("EVL003", log)
 
+    def test_parts_of_the_training_step_whose_graph_is_cut_off_are_silent(self):
+        parts = [forward(n, source=EVAL, used=(), backward=n, held=3) for n in range(8) for _ in range(3)]
+        trained = [forward(n, backward=n) for n in range(8)]
+        assert not findings_of("EVL003", ForwardLog((*trained, *parts)))
+        assert findings_of("EVL003", ForwardLog((*trained, *parts[:9])))
+
 
 class TestGraphRetained:
     def test_one_graph_more_with_every_step_fires_on_the_holders_line(self):

@@ -1,7 +1,9 @@
 """Where the gradient's way ends, and where it only seems to."""
 
 from doctor.evidence.base import Source
+from doctor.evidence.critic_log import Critic, CriticLog
 from doctor.evidence.loss_graph import BackwardRecord, GraphCut, LossGraph, find_cuts
+from doctor.evidence.loss_terms import LossTerms, UnusedTerm
 from doctor.evidence.module_tree import ModuleTree, ParameterRecord
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.testing import findings_of
@@ -51,3 +53,21 @@ class TestFewLostParameters:
     def test_an_average_of_the_weights_that_moves_by_hand_is_silent(self):
         averaged = LossGraph(self.graph.backwards, self.graph.cuts, self.names, moved=self.names[:1])
         assert not findings_of("LOS006", averaged, self.tree(0))
+
+
+def test_a_criterion_that_no_loss_takes_up_is_left_to_its_own_rule():
+    names = ("box.weight", "kind.weight")
+    graph = LossGraph((backward(names[0]),), (GraphCut("detach", HERE, lost=names[1:]),), names)
+    assert findings_of("LOS006", graph)
+    unused = (UnusedTerm("nll_loss_forward", HERE, names[1:]),)
+    assert not findings_of("LOS006", graph, LossTerms(unused=unused))
+
+
+def test_a_generator_cut_off_in_its_own_step_is_told_there():
+    names = ("g.weight", "g.bias", "c.weight", "c.bias")
+    graph = LossGraph((backward(*names[2:]),), (GraphCut("detach", HERE, lost=names[:2]),), names)
+    own = Source("train.py", 12, "main")
+    blind = CriticLog((Critic(1, "", 0, cut=(0.1,) * 20, cuts=(HERE, own)),))
+    assert findings_of("LOS006", graph, blind)[0].location.line == 12
+    seeing = CriticLog((Critic(1, "", 0, cut=(0.1,) * 20, through=(-0.1,) * 20, cuts=(HERE, own)),))
+    assert findings_of("LOS006", graph, seeing)[0].location.line == 7

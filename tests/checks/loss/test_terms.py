@@ -1,7 +1,7 @@
 """Rules on the summands of the loss: tapes made by hand, a few operations long."""
 
 from doctor.evidence.base import Source
-from doctor.evidence.loss_terms import terms_of
+from doctor.evidence.loss_terms import LossTerms, Term, terms_of
 from doctor.evidence.metamorphic import ExperimentedCall, InputField, Metamorphic
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
@@ -194,3 +194,18 @@ class TestCollapsedPosterior:
 
     def test_outputs_that_follow_the_inputs_are_silent(self):
         assert not findings_of("LOS010", self.terms("mean"), self.moved(0.6))
+
+
+class TestDrownedTerm:
+    def loss(self, factor, reduction="mean"):
+        box = Term("smooth L1 error", Source("train.py", 2), 1, factor, reduction, 200)
+        kind = Term("cross-entropy", Source("train.py", 3), 1, 1.0, "mean", 50)
+        return findings_of("LOS014", LossTerms((box, kind), Source("train.py", 4)))
+
+    def test_a_criterion_that_counts_next_to_nothing_fires_where_terms_are_summed(self):
+        (finding,) = self.loss(1e-4)
+        assert (finding.name, finding.location.line, finding.level) == ("loss-weighting", 4, "warning")
+
+    def test_auxiliary_weights_and_sums_that_are_scaled_down_are_silent(self):
+        assert not self.loss(0.01)
+        assert not self.loss(1e-4, reduction="sum")
