@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.evidence.base import Source
+from doctor.evidence.batch_log import BatchLog
 from doctor.evidence.data_lines import DataLines
 from doctor.evidence.sample_log import EvaluatedSamples, SampleLog, TrainingSamples
 from doctor.findings import Finding, Measure, Severity
@@ -25,7 +26,9 @@ class LeakageLimits(Limits):
 
 
 @check("DAT003", "train-test-leakage", Severity.ERROR, faq="training/data/duplicated")
-def train_test_leakage(samples: SampleLog, lines: DataLines | None, limits: LeakageLimits) -> Iterator[Finding]:
+def train_test_leakage(
+    samples: SampleLog, lines: DataLines | None, log: BatchLog | None, limits: LeakageLimits
+) -> Iterator[Finding]:
     """Samples that the program evaluates on were trained on before.
 
     ## What it measures
@@ -52,11 +55,15 @@ def train_test_leakage(samples: SampleLog, lines: DataLines | None, limits: Leak
     """
     for shared in samples.shared:
         share = shared.shared / shared.samples
+        reads = [
+            ld.source for ld in (log.loaders if log else ()) if ld.used_in_training and ld.length == shared.training
+        ]
+        whole = reads[0] if reads and shared.subset is not None and shared.training_subset is None else None
         if share >= limits.share and shared.shared >= limits.min_seen and shared.shared < 0.999 * shared.training:
             yield Finding(
                 message=f"{shared.shared} of the {shared.samples} samples of the evaluation loader are drawn by the "
                 f"training loader, too",
-                location=location(shared.subset, _split(lines), shared.training_subset, shared.source),
+                location=location(whole, shared.subset, _split(lines), shared.training_subset, shared.source),
                 measured={"share": Measure(value=share, threshold=limits.share)},
                 remedy="make the index sets of the two subsets disjoint",
                 demonstrated="both loaders hold the same places of one data set",
@@ -96,7 +103,7 @@ def _leaks(group: EvaluatedSamples, training: TrainingSamples, limits: LeakageLi
 
 
 def _split(lines: DataLines | None) -> Source | None:
-    found = lines.of("split") if lines else []
+    found = [*lines.of("whole"), *lines.of("split")] if lines else []
     return found[0].source if found else None
 
 

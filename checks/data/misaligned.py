@@ -23,6 +23,8 @@ class MisalignedLimits(Limits):
     per_class: int = 25
     errors: float = 2.5  # standard deviations above targets dealt out anew: less is nothing
     structure: float = 1.8  # variance in the leading directions, over that of independent columns
+    smooth: float = 0.8  # correlation of the numbers that are to follow a window: a series that can be foretold
+    words: float = 3.0  # of token ids: as unequally frequent as words are, whose presence tells classes apart
     shifted: float = 0.4  # explained share of the targets' variance once they are moved
     learnt: float = 0.8  # squared error, or loss over that of a constant, below which the program itself learns
     progress: float = 0.85  # loss of the last third over that of the first steps
@@ -94,7 +96,13 @@ def _nothing(pairing: Pairing, reference: ReferenceRun | None, limits: Misaligne
     if not enough or found or pairing.structure < limits.structure:
         return False
     return (
-        reference is not None and reference.finds_nothing and reference.kind in ("perceptron", "convolutional network")
+        reference is not None
+        and reference.finds_nothing
+        and (
+            reference.kind in ("perceptron", "convolutional network")
+            or (reference.kind == "pooled embeddings" and pairing.structure >= limits.words)
+            or (reference.kind == "pooled sequence" and pairing.smooth > limits.smooth)
+        )
     )
 
 

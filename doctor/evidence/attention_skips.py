@@ -57,7 +57,7 @@ def _attention(tape: Tape, op: Op) -> Op | None:
         return None
     if op.name.startswith(_FUSED):
         return op
-    if op.name != "_softmax" or not op.inputs or not _comes_from_product(tape, op.inputs[0]):
+    if op.name not in ("_softmax", "_safe_softmax") or not op.inputs or not _comes_from_product(tape, op.inputs[0]):
         return None
     queue, seen = [op.outputs[0].id], 0
     while queue and seen < 4 * _NEAR:

@@ -14,7 +14,8 @@ class Pairing(Evidence):
     """`explained`: share of the variance of held-out targets that ridge regression explains; `fit_errors` and
     `near_errors`: by how many standard deviations this, and the agreement of nearest neighbours, exceed what targets
     dealt out anew give. `structure`: how much of the inputs' variance lies in few directions, 1 for independent columns.
-    `shifted`: what is explained when the targets are moved by `best_shift` samples.
+    `shifted`: what is explained when the targets are moved by `best_shift` samples. `smooth`: of several numbers a
+    sample, how the first and the second correlate.
     """
 
     samples: int
@@ -25,6 +26,7 @@ class Pairing(Evidence):
     near_errors: float
     best_shift: int = 1
     shifted: float = 0.0
+    smooth: float = 0.0
 
 
 @probe

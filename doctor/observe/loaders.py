@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, dataloader
@@ -20,7 +21,7 @@ class LoaderWatch:
         self.records: list[dict[str, Any]] = []
         self._index: dict[int, int] = {}
         self._last: int | None = None
-        self.latest: Any = None  # the batch that was given last
+        self.recent: deque[Any] = deque(maxlen=2)  # the batches that were given last, newest first
         self._epochs_after_budget = 0
         self.on_created: Any = None
         self.on_batch: Any = None
@@ -72,7 +73,7 @@ class LoaderWatch:
         if self.on_batch is not None:
             batch = self.on_batch(index, batch)
         iterator._doctor_batches += 1
-        self.latest = batch
+        self.recent.appendleft(batch)
         if index is not None:
             self.records[index]["batches"] += 1
             self._last = index

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from doctor.observe.repeats import first_of, groups
+
 _LEAST = 100
 _LEAST_FOR_NEIGHBOURS = 300
 _NEIGHBOURS = 8
@@ -15,6 +17,7 @@ _WIDE = 25  # neighbours by which the share of one of two classes is told
 _CLEAR = 0.35  # of these may be of the rarer class where one class is clearly at home
 _CLEAR_SHARE = 0.84  # of the samples lie there; classes that overlap (logistic, broad clusters): 0.3 to 0.8
 _MOST_CLASSES = 50
+_MOST_AHEAD = 64
 _MOST_IN_WINDOW = 20_000
 _MOST_VALUES = 3_000_000
 
@@ -24,14 +27,15 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
 
     None where there are too few samples, or targets of another form.
     """
-    if targets.dim() == 2 and targets.shape[1] == 1:
+    several = targets if targets.dim() == 2 and targets.shape[1] > 1 else None
+    if targets.dim() == 2 and (several is None or _are_ahead(inputs, targets)):
         targets = targets[:, 0]
     if targets.dim() != 1 or len(inputs) != len(targets) or not torch.isfinite(inputs.float()).all():
         return None
     classes = not targets.is_floating_point()
     rows = inputs.reshape(len(inputs), -1).double()
-    group = _groups(rows)
-    first = _first(group)
+    group = groups(rows)
+    first = first_of(group)
     distinct = int(group.max()) + 1
     if distinct < _LEAST:
         return None
@@ -49,25 +53,9 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
     constant, telling, counting = _columns(x, y, classes) if plain else ([], [], [])
     shape = list(inputs.shape[1:])
     if inputs.dim() == 3 and inputs.is_floating_point() and not classes and rows.shape[1] <= _MOST_IN_WINDOW:
-        telling = _copies(x, y)
+        telling = _copies(x, y if several is None else several[first])
     return {**found, "columns": rows.shape[1], "constant": constant, "telling": telling, "counting": counting,
             "shape": shape}  # fmt: skip
-
-
-def distinct(inputs: torch.Tensor) -> torch.Tensor:
-    """Where in `inputs` `(samples, ...)` each different sample comes first, in that order."""
-    return _first(_groups(inputs.reshape(len(inputs), -1).double())).sort().values
-
-
-def _groups(rows: torch.Tensor) -> torch.Tensor:
-    key = rows @ torch.sin(torch.arange(1, rows.shape[1] + 1, dtype=torch.float64) * 12.9898)
-    group: torch.Tensor = torch.unique(key, return_inverse=True)[1]
-    return group
-
-
-def _first(group: torch.Tensor) -> torch.Tensor:
-    order = torch.arange(len(group))
-    return torch.full((int(group.max()) + 1,), len(group)).scatter_reduce(0, group, order, "amin")
 
 
 def _contradicted(group: torch.Tensor, labels: torch.Tensor, count: int) -> int:
@@ -147,10 +135,16 @@ def _columns(x: torch.Tensor, y: torch.Tensor, classes: bool) -> tuple[list[int]
 
 def _copies(x: torch.Tensor, y: torch.Tensor) -> list[int]:
     """Places of a window that hold the target itself, on whatever scale: what comes next is near the last value, not equal."""
-    z, target = x - x.mean(0), y.double() - y.double().mean()
-    scale = z.norm(dim=0).clamp_min(1e-12) * target.norm().clamp_min(1e-12)
-    alike = (z * target[:, None]).sum(0).abs() / scale
+    y = y.double().reshape(len(y), -1)
+    z, target = x - x.mean(0), y - y.mean(0)
+    z, target = z / z.norm(dim=0).clamp_min(1e-12), target / target.norm(dim=0).clamp_min(1e-12)
+    alike = (z.T @ target).abs().amax(1)
     return [int(place) for place in (alike > 1 - 1e-9).nonzero()[:16, 0]]
+
+
+def _are_ahead(inputs: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether there are several numbers for each window, and fewer than it has steps: what comes next, not itself."""
+    return inputs.dim() == 3 and targets.is_floating_point() and targets.shape[1] < min(_MOST_AHEAD, inputs.shape[1])
 
 
 def _counts(values: torch.Tensor) -> bool:

@@ -20,9 +20,17 @@ _SHIFTS = (-3, -2, -1, 1, 2, 3)
 
 
 def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | None:
-    """Both tests for `(samples, ...)` inputs and class ids or numbers `(samples,)`; None where they do not fit."""
-    if len(inputs) < 100 or targets.dim() > 2 or (targets.dim() == 2 and targets.shape[1] != 1):
+    """Both tests for `(samples, ...)` inputs and class ids `(samples,)` or numbers `(samples,)`, `(samples, outputs)`.
+
+    None where they do not fit.
+    """
+    several = targets.dim() == 2 and targets.shape[1] != 1
+    if len(inputs) < 100 or targets.dim() > 2 or (several and not targets.is_floating_point()):
         return None
+    smooth = 0.0
+    if several:
+        smooth = float(torch.nan_to_num(torch.corrcoef(targets[:_MOST_SAMPLES, :2].double().T)[0, 1]))
+        targets = targets[:, 0]  # the first number of several says enough
     inputs, y = inputs[:_MOST_SAMPLES], targets[:_MOST_SAMPLES].reshape(-1)
     x = _features(inputs)
     if x is None or len(y) != len(x) or not torch.isfinite(x).all() or not torch.isfinite(y.double()).all():
@@ -44,7 +52,7 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
     return {
         "samples": len(x), "classes": 0 if y.is_floating_point() else len(torch.unique(y)), "structure": structure,
         "explained": fit, "fit_errors": _deviations(fit, null), "near_errors": _deviations(near, near_null),
-        "best_shift": int(best), "shifted": shifts[best],
+        "best_shift": int(best), "shifted": shifts[best], "smooth": smooth,
     }  # fmt: skip
 
 
@@ -70,8 +78,12 @@ def _structure(inputs: torch.Tensor, x: torch.Tensor) -> float:
     the information that their frequencies lack against uniform ones, in nats times ten.
     """
     if not inputs.is_floating_point():
-        counts = torch.bincount(inputs.reshape(-1)).double()
-        shares = counts[counts > 0] / counts.sum()
+        counts = (
+            torch.bincount(inputs.reshape(-1)).double().sort(descending=True).values[1:]
+        )  # the first may be padding
+        shares = counts[counts > 0] / counts.sum().clamp_min(1)
+        if len(shares) < 2:
+            return 0.0
         return 1 + 10 * float(math.log(len(shares)) + (shares * shares.log()).sum())
     z = _standardised(x)
     if z.shape[1] < 3:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from doctor.observe.repeats import distinct
+
 _SECONDS = 2.5
 _PASSES = 30
 _LEAST_SAMPLES = 48
@@ -27,10 +29,12 @@ def assess(inputs: torch.Tensor, targets: torch.Tensor, seconds: float = _SECOND
 
     `inputs` are `(samples, ...)`, `targets` class ids `(samples,)` or numbers `(samples,)` or `(samples, outputs)`.
     """
-    keep = _first_of_each(inputs)  # a sample seen in two epochs must not stand on both sides of the cut
-    inputs, targets = inputs[keep], targets[keep] if len(targets) == len(keep) else targets[:0]
+    if len(targets) != len(inputs):
+        return None
+    keep = distinct(inputs)  # a sample seen in two epochs must not stand on both sides of the cut
+    inputs, targets = inputs[keep], targets[keep]
     count = len(inputs)
-    if count < _LEAST_SAMPLES or len(targets) != count or inputs.dim() < 2 or not torch.isfinite(inputs.float()).all():
+    if count < _LEAST_SAMPLES or inputs.dim() < 2 or not torch.isfinite(inputs.float()).all():
         return None
     classes = not targets.is_floating_point()
     if (classes and targets.dim() != 1) or targets.dim() > 2 or not torch.isfinite(targets.float()).all():
@@ -60,16 +64,6 @@ def assess(inputs: torch.Tensor, targets: torch.Tensor, seconds: float = _SECOND
         "baseline": _baseline(y, cut, outputs, classes),
         "error": float(difference.std() / math.sqrt(len(difference))),
     }
-
-
-def _first_of_each(inputs: torch.Tensor) -> torch.Tensor:
-    """Mask of the rows that equal none before them."""
-    flat = inputs.reshape(len(inputs), -1).double()
-    key = flat @ torch.sin(torch.arange(1, flat.shape[1] + 1, dtype=torch.float64) * 12.9898)
-    _, inverse = torch.unique(key, return_inverse=True)
-    order = torch.arange(len(key))
-    first = torch.full((int(inverse.max()) + 1,), len(key)).scatter_reduce(0, inverse, order, "amin")
-    return first[inverse] == order
 
 
 def _kind(x: torch.Tensor) -> str:

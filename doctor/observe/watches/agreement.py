@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -42,21 +43,30 @@ class AgreementWatch(Watch):
 
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A model returned: in an evaluation, hold what it says against the labels of the loader's latest batch."""
-        batch = self.recorder.loaders.latest
-        if batch is None or batch is self._seen or not self.recorder.step:
+        recent = self.recorder.loaders.recent
+        if not recent or not self.recorder.step:
+            return
+        arguments = list(_tensors((args, kwargs)))
+        batch = next((batch for batch in recent if _feeds(batch, arguments)), None)
+        if batch is None and "accelerate.data_loader" not in sys.modules:
+            batch = recent[0]  # changed between the loader and the model; accelerate's loaders are one batch ahead
+        if batch is None or batch is self._seen:
             return
         self._seen = batch
-        given = {id(value) for value in _tensors((args, kwargs))}
+        given = {id(value) for value in arguments}
         for output in _tensors(result):
             classes = output.shape[-1] if output.dim() > 1 else 0
             if output.requires_grad and module.training:
                 return
             if not output.is_floating_point() or not 2 <= classes <= _MOST_CLASSES:
                 continue
+            named = kwargs.get("labels")  # a library's model takes them, too
             labels = [
                 value
                 for value in _tensors(batch)
-                if id(value) not in given and not value.is_floating_point() and value.shape == output.shape[:-1]
+                if (id(value) not in given or (value is named and value.dim() == 1))
+                and not value.is_floating_point()
+                and value.shape == output.shape[:-1]
             ]
             if len(labels) != 1 or not labels[0].numel() or int(labels[0].max()) >= classes:
                 return
@@ -84,6 +94,18 @@ class AgreementWatch(Watch):
                     training=trained.tolist(),
                     evaluation=counts.tolist(),
                 )
+
+
+def _feeds(batch: Any, arguments: list[torch.Tensor]) -> bool:
+    """Whether a tensor of this batch is what a model was called with, as it stands, reshaped or copied."""
+    for value in _tensors(batch):
+        for argument in arguments:
+            if value.numel() == argument.numel() and value.dtype == argument.dtype and value.numel():
+                if value.data_ptr() == argument.data_ptr():
+                    return True
+                if torch.equal(value.reshape(-1), argument.detach().reshape(-1).to(value.device)):
+                    return True
+    return False
 
 
 def _counts(labels: torch.Tensor, named: torch.Tensor, classes: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from doctor.observe import pair_facts, pairing, reference
+from doctor.observe.repeats import distinct
 from doctor.observe.watch import Watch
 
 _MOST_SAMPLES = 1200
@@ -71,7 +72,7 @@ class SampleWatch(Watch):
         inputs = torch.cat([x for x, _ in self._pairs]).cpu()
         targets = torch.cat([y for _, y in self._pairs]).cpu()
         if not _in_order(targets):
-            first = pair_facts.distinct(inputs)  # a sample of several epochs would be its own neighbour
+            first = distinct(inputs)  # a sample of several epochs would be its own neighbour
             paired = pairing.examine(inputs[first], targets[first])
             if paired is not None:
                 self.recorder.stream.emit("pairing", **paired)

@@ -145,3 +145,12 @@ def test_a_window_that_reaches_over_its_own_target_is_leakage_placed_where_windo
 
 def test_a_target_next_to_the_last_value_of_its_window_is_silent():
     assert codes(*windows(target=12)) == []
+
+
+def test_windows_that_hold_some_of_several_targets_are_leakage():
+    series = torch.randn(400, 3, generator=torch.Generator().manual_seed(3)).cumsum(0).cumsum(0)
+    cut = series.unfold(0, 12, 1).transpose(1, 2)[:-12]
+    ahead = [torch.stack([series[i + k : i + k + len(cut), 1] for k in range(4)], 1) for i in (10, 12)]
+    (finding,) = findings_of("DAT011", examined(cut, ahead[0]))
+    assert "step 10 of 12" in finding.message
+    assert not findings_of("DAT011", examined(cut, ahead[1]))

@@ -50,8 +50,7 @@ def test_labels_that_training_lacks_or_confuses_are_silent():
     assert not judged(SWAPPED, training=((45, 45, 10), (45, 45, 10), (5, 5, 90)))
 
 
-def test_a_program_that_numbers_its_labels_split_by_split(write_script):
-    script = write_script("""
+PROGRAM = """
 import pandas as pd
 import torch
 from torch import nn
@@ -76,12 +75,37 @@ for epoch in range(3):
         for a, b in val:
             right += (model(a).argmax(1) == b).sum().item()
     print(right / 300)
-""")
-    recording = ScriptProgram(script, ()).run(Run(60))
+"""
+
+AHEAD = """
+def ahead(loader):
+    batches = iter(loader)
+    batch = next(batches)
+    for following in batches:
+        yield batch
+        batch = following
+    yield batch
+"""
+
+
+def gathered(path):
+    recording = ScriptProgram(path, ()).run(Run(60))
     load()
-    records = gather([recording], [ClassAgreement, DataLines])
+    return gather([recording], [ClassAgreement, DataLines])
+
+
+def test_a_program_that_numbers_its_labels_split_by_split(write_script):
+    records = gathered(write_script(PROGRAM))
     found = records[ClassAgreement]
     (finding,) = findings_of("DAT006", found, records[DataLines])
     assert finding.location.line == 11
     assert "0 as 2" in finding.message
     assert [place.loader for place in found.places] == [1]
+
+
+def test_loaders_that_are_a_batch_ahead_of_the_model_are_held_against_the_right_labels(write_script):
+    alike = PROGRAM.replace("2 - pd.factorize", "pd.factorize").replace("100)", "60)")
+    imported = AHEAD + alike.replace("in val:", "in ahead(val):")
+    (place,) = gathered(write_script(imported))[ClassAgreement].places
+    assert place.samples == 300
+    assert all(place.named(label)[0] == label and place.named(label)[1] > 0.9 for label in range(3))

@@ -116,6 +116,16 @@ class TestMisaligned:
     def test_targets_that_fit_three_samples_later_fire(self):
         assert findings_of("DAT012", self.pairs(samples=200, best_shift=3, shifted=0.8))
 
+    def test_texts_whose_words_tell_nothing_fire_and_even_alphabets_do_not(self):
+        words = ReferenceRun("pooled embeddings", 800, 1.39, 1.40, 1.385, 0.01)
+        assert findings_of("DAT012", self.pairs(classes=4, structure=7.0), words)
+        assert not findings_of("DAT012", self.pairs(classes=4, structure=2.0), words)
+
+    def test_windows_fire_where_what_follows_is_smooth(self):
+        pooled = ReferenceRun("pooled sequence", 800, 1.01, 1.01, 1.0, 0.01)
+        assert findings_of("DAT012", self.pairs(classes=0, smooth=0.95), pooled)
+        assert not findings_of("DAT012", self.pairs(classes=0), pooled)  # returns, noise
+
     def test_random_inputs_few_samples_and_any_information_are_silent(self):
         assert not findings_of("DAT012", self.pairs(structure=1.0), self.nothing)
         assert not findings_of("DAT012", self.pairs(samples=150), self.nothing)

@@ -2,7 +2,8 @@
 
 import torch
 
-from doctor.observe import pair_facts, pairing
+from doctor.observe import pairing
+from doctor.observe.repeats import distinct
 from doctor.observe.watches.samples import _joined
 
 
@@ -27,7 +28,7 @@ def test_samples_of_several_epochs_are_not_taken_for_their_own_neighbours():
     x, y = torch.randn(300, 6, generator=generator), torch.randint(0, 3, (300,), generator=generator)
     again = torch.randperm(300, generator=generator)
     inputs, targets = torch.cat([x, x[again]]), torch.cat([y, y[again]])
-    first = pair_facts.distinct(inputs)
+    first = distinct(inputs)
     assert torch.equal(first, torch.arange(300))
     assert pairing.examine(inputs, targets)["near_errors"] > 4
     assert pairing.examine(inputs[first], targets[first])["near_errors"] < 3
