@@ -18,7 +18,7 @@ _MAPS = ("addmm", "mm", "convolution")
 _NONLINEAR = frozenset(
     {
         "relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "hardtanh", "hardswish", "softplus", "threshold",
-        "max_pool2d_with_indices", "mish", "prelu", "_prelu_kernel", "exp", "sin", "pow", "_softmax", "bmm",
+        "max_pool2d_with_indices", "mish", "prelu", "_prelu_kernel", "exp", "sin", "pow", "_softmax", "_safe_softmax", "bmm",
         "mkldnn_rnn_layer", "mul", "embedding", "clamp_min", "clamp", "abs",
     }
 )  # fmt: skip

@@ -62,6 +62,7 @@ def causal_leak(experiments: Metamorphic, limits: CausalLeakLimits) -> Iterator[
             },
             remedy=remedy,
             demonstrated="replacing later inputs changes earlier outputs",
+            follows_from=("scrambled-reshape",),
             related=others,
         )
         return

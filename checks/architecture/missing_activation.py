@@ -22,7 +22,7 @@ _SHAPE_ONLY = frozenset(
 _NONLINEAR = frozenset(
     {
         "relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "hardtanh", "hardswish", "softplus", "threshold",
-        "max_pool2d_with_indices", "_softmax", "mish", "prelu", "_prelu_kernel", "exp", "log_sigmoid_forward", "clamp",
+        "max_pool2d_with_indices", "_softmax", "_safe_softmax", "mish", "prelu", "_prelu_kernel", "exp", "log_sigmoid_forward", "clamp",
         "clamp_min", "sin", "native_layer_norm", "native_batch_norm", "gru_cell", "_thnn_fused_gru_cell",
     }
 )  # fmt: skip
@@ -67,7 +67,9 @@ def missing_activation(tape: OpTape, tree: ModuleTree | None, limits: MissingAct
     pairs = [pair for pair in _pairs(tape.first, limits) if _authored(pair, tree)]
     if not pairs:
         return
-    nonlinear = any(op.name in _NONLINEAR and op.grad_enabled for op in tape.first.forward if op.name != "_softmax")
+    nonlinear = any(
+        op.name in _NONLINEAR and op.grad_enabled for op in tape.first.forward if not op.name.endswith("_softmax")
+    )
     modules = tuple(dict.fromkeys(pair.first.module for pair in pairs if pair.first.module))
     names = [f"{pair.first.module or pair.first.name} -> {pair.second.module or pair.second.name}" for pair in pairs]
     place, related = _places(pairs[0], tree)

@@ -69,3 +69,27 @@ def test_fused_attention_is_known_as_well(taped):
 
     assert judged(taped(lambda: compute(False), **layers, last=last))
     assert not judged(taped(lambda: compute(True), **layers, last=last))
+
+
+class Masked(nn.MultiheadAttention):
+    """Computed step by step, with a softmax of its own, where a mask and dropout come together."""
+
+    def __init__(self):
+        super().__init__(8, 2, dropout=0.1, batch_first=True)
+
+    def forward(self, x):
+        hidden = torch.ones(6, 6, dtype=torch.bool).triu(1)
+        return super().forward(x, x, x, attn_mask=hidden, need_weights=False)[0]
+
+
+def test_attention_of_pytorch_with_a_mask_and_dropout_counts_as_well(taped):
+    blocks = {f"block{i}": Masked() for i in range(2)}
+
+    def compute(skip):
+        x = torch.randn(4, 6, 8, requires_grad=True)
+        for block in blocks.values():
+            x = x + block(x) if skip else block(x)
+        return x.logsumexp(2).mean()
+
+    assert judged(taped(lambda: compute(False), **blocks))
+    assert not judged(taped(lambda: compute(True), **blocks))

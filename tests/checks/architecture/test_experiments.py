@@ -69,6 +69,10 @@ class TestCausalLeak:
         (finding,) = findings_of("ARC009", call(causality=self.leak))
         assert (finding.name, finding.severity, finding.location.line) == ("causal-leak", "error", 30)
 
+    def test_a_leak_through_a_scrambled_view_follows_from_it(self):
+        (finding,) = findings_of("ARC009", call(causality=self.leak))
+        assert "scrambled-reshape" in finding.follows_from
+
     def test_a_mask_off_by_one_is_shown_where_it_is_built(self):
         (finding,) = findings_of("ARC009", call(causality=replace(self.leak, reach=2, masks=(MASK,))))
         assert finding.location.line == 14
