@@ -30,7 +30,8 @@ def drowned_term(terms: LossTerms, limits: TermScaleLimits) -> Iterator[Finding]
     if len(compared) < 2:
         return
     least, most = min(compared, key=lambda t: t.scale), max(compared, key=lambda t: t.scale)
-    if least.scale > limits.factor or most.scale < limits.times * least.scale:
+    mixed = least.kind == most.kind or least.source == most.source  # mixup draws its factors anew for each batch
+    if mixed or least.scale > limits.factor or most.scale < limits.times * least.scale:
         return
     yield Finding(
         severity=Severity.WARNING,
