@@ -36,6 +36,16 @@ _SHAPES: tuple[tuple[str, str, str], ...] = (
         "keep the batch axis first and unflattened, or flatten prediction and target alike",
     ),
     (
+        r"[Tt]arget size \(torch\.Size\(\[(\d+)\]\)\) must be the same as input size \(torch\.Size\(\[\1, \1\]\)\)",
+        "{1} x {1} predictions meet {1} targets: something of shape ({1}, 1) was added to something of shape ({1},)",
+        "give all parts of the prediction one shape: squeeze(1)",
+    ),
+    (
+        r"[Tt]arget size \(torch\.Size\(\[([\d, ]+)\]\)\) must be the same as input size \(torch\.Size\(\[([\d, ]+)\]\)\)",
+        "targets of shape ({1}) meet predictions of shape ({2})",
+        "give both the same shape: prediction.squeeze(1), or target.unsqueeze(1)",
+    ),
+    (
         r"Sizes of tensors must match except in dimension (\d+)",
         "the tensors that are joined differ on another axis than {1}",
         "make them the same length on every axis but {1}",
@@ -132,7 +142,9 @@ def shape_mismatch(run: ProgramRun) -> Iterator[Finding]:
     if run.crash is not None:
         known = _explained(run.crash, _SHAPES)
         if known is not None:
-            yield _finding(run, run.crash, *known)
+            found = _finding(run, run.crash, *known)
+            of_loss = "must be the same as input size" in run.crash.message
+            yield found.revised(faults=("shape-mismatch", "broadcast-loss", "wrong-output-size")) if of_loss else found
 
 
 @check("ARC002", "program-crash", Severity.ERROR, faq="training/architecture/incorrect", faults=(), nature=Nature.CRASH)

@@ -100,7 +100,7 @@ def _nothing(pairing: Pairing, reference: ReferenceRun | None, limits: Misaligne
         and reference.finds_nothing
         and (
             reference.kind in ("perceptron", "convolutional network")
-            or (reference.kind == "pooled embeddings" and pairing.structure >= limits.words)
+            or (reference.kind == "pooled embeddings" and pairing.ragged and pairing.structure >= limits.words)
             or (reference.kind == "pooled sequence" and pairing.smooth > limits.smooth)
         )
     )

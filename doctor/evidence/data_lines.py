@@ -31,7 +31,7 @@ _EVALUATION = re.compile(
 @dataclass(frozen=True)
 class DataLine:
     """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `encode`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
-    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `compared` (a loss, and the names of its targets); `assign` for any
+    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `scaled` (something less its mean, over its deviation); `compared` (a loss, and the names of its targets); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
     `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot; `passed`, of a
@@ -60,7 +60,8 @@ class DataLines(Evidence):
 
     def inputs(self) -> Source | None:
         """Where the inputs get their values last: in the call of a data set, or where they become tensors."""
-        return self._computed(0) or self._made(_INPUT, _TARGET)
+        scaled = next((line.source for line in self.of("scaled")), None)
+        return self._computed(0) or self._made(_INPUT, _TARGET) or scaled
 
     def targets(self) -> Source | None:
         """Where the targets get their values last: in the call of a data set, or where they become tensors."""

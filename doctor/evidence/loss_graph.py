@@ -11,6 +11,14 @@ from doctor.evidence.op_tape import Op, OpTape, Tape
 from doctor.evidence.recording import Recording, source
 from doctor.probes import probe
 
+# Their derivatives are computed from their results.
+_KEEPING_RESULTS = frozenset(
+    {
+        "relu", "tanh", "sigmoid", "_softmax", "_safe_softmax", "_log_softmax", "exp", "sqrt", "rsqrt", "elu", "softplus",
+        "leaky_relu", "hardtanh", "reciprocal",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class BackwardRecord:
@@ -112,7 +120,7 @@ def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[Gra
     told: set[tuple[str, Source | None]] = set()
     for op in tape.forward:
         above = _flowing(flows, op) - reached
-        if not above or not any(note.requires_grad for note in op.inputs):
+        if not above or not any(note.requires_grad for note in op.inputs) or _is_kept(op, tape):
             continue
         cut = op.name in ("_local_scalar_dense", "detach") or (
             bool(op.outputs) and all(needs.get(note.id, False) is False for note in op.outputs) and _is_used(op, tape)
@@ -127,6 +135,18 @@ def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[Gra
 def _flowing(flows: dict[int, frozenset[str]], op: Op) -> frozenset[str]:
     """Parameters whose gradient the inputs of an operation could carry (what came without gradients carries none)."""
     return frozenset().union(*(flows.get(note.id, frozenset()) for note in op.inputs if note.requires_grad))
+
+
+def _is_kept(op: Op, tape: Tape) -> bool:
+    """Whether this is the copy of its own result that an operation keeps for its derivative, and nobody uses that."""
+    if op.name != "detach" or not op.inputs:
+        return False
+    made = tape.producer(op.inputs[0].id)
+    if made is None or made.name not in _KEEPING_RESULTS or made.index != op.index - 1:
+        return False
+    return all(consumer.name == "detach" for consumer in tape.consumers(op.inputs[0].id)) and not any(
+        consumer.index > op.index for consumer in tape.consumers(op.inputs[0].id)
+    )
 
 
 def _is_used(op: Op, tape: Tape) -> bool:

@@ -15,7 +15,7 @@ class Pairing(Evidence):
     `near_errors`: by how many standard deviations this, and the agreement of nearest neighbours, exceed what targets
     dealt out anew give. `structure`: how much of the inputs' variance lies in few directions, 1 for independent columns.
     `shifted`: what is explained when the targets are moved by `best_shift` samples. `smooth`: of several numbers a
-    sample, how the first and the second correlate.
+    sample, how the first and the second correlate. `ragged`: rows of ids are texts of many lengths.
     """
 
     samples: int
@@ -27,6 +27,7 @@ class Pairing(Evidence):
     best_shift: int = 1
     shifted: float = 0.0
     smooth: float = 0.0
+    ragged: bool = False
 
 
 @probe

@@ -76,6 +76,9 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
                 if names := _target_names(call):
                     place = [path, call.lineno, getattr(function, "name", "<module>")]
                     yield {"kind": "compared", "line": place, "call": _name(call.func), "names": [], "arguments": names}
+            if isinstance(statement, ast.Assign) and _is_scaled(statement.value):
+                place = [path, statement.lineno, getattr(function, "name", "<module>")]
+                yield {"kind": "scaled", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
             if any(map(_is_window, ast.walk(statement))):
                 place = [path, statement.lineno, getattr(function, "name", "<module>")]
                 yield {"kind": "window", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
@@ -142,6 +145,13 @@ def _target_names(call: ast.Call) -> list[str]:
     if not _LOSS.search(_name(call.func)) or len(call.args) < 2:
         return []
     return sorted({node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)} - {"self"})
+
+
+def _is_scaled(value: ast.expr) -> bool:
+    """`(x - mean) / std`."""
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
+        return False
+    return isinstance(value.left, ast.BinOp) and isinstance(value.left.op, ast.Sub)
 
 
 def _is_window(node: ast.AST) -> bool:

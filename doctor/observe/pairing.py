@@ -53,6 +53,7 @@ def examine(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any] | Non
         "samples": len(x), "classes": 0 if y.is_floating_point() else len(torch.unique(y)), "structure": structure,
         "explained": fit, "fit_errors": _deviations(fit, null), "near_errors": _deviations(near, near_null),
         "best_shift": int(best), "shifted": shifts[best], "smooth": smooth,
+        "ragged": _is_ragged(inputs),
     }  # fmt: skip
 
 
@@ -64,6 +65,17 @@ def _features(inputs: torch.Tensor) -> torch.Tensor | None:
         return torch.stack([(inputs == i).double().mean(1) for i in common.tolist()], 1)
     flat = inputs.reshape(len(inputs), -1)
     return flat[:, :: max(1, flat.shape[1] // _MOST_COLUMNS)].double()
+
+
+def _is_ragged(ids: torch.Tensor) -> bool:
+    """Whether rows of ids end in runs of one id, and of different lengths: texts, not the fields of a table."""
+    if ids.is_floating_point() or ids.dim() != 2 or ids.shape[1] < 3:
+        return False
+    last, counts = ids[:, -1].unique(return_counts=True)
+    empty = (ids == last[counts.argmax()]).flip(1).long()
+    runs = empty.cumprod(1).sum(1)
+    alone = float((empty.sum(1) == runs).float().mean()) > 0.95  # it stands nowhere else
+    return alone and len(runs.unique()) >= 3 and float((runs > 1).float().mean()) > 0.2
 
 
 def _standardised(x: torch.Tensor) -> torch.Tensor:

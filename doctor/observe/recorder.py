@@ -165,6 +165,8 @@ class Recorder:
 
     def _module_created(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> None:
         line = self.frames.line_outside(module)
+        if isinstance(module, nn.TransformerEncoder | nn.TransformerDecoder) and args:
+            line = self.naming.created_line(args[0]) or line  # its settings are those of the layer that it copies
         self.naming.add(module, line, self.frames.line_of_constructor(line))
         original(module, *args, **kwargs)
 

@@ -4,6 +4,7 @@ import pytest
 
 from doctor.evidence.base import Source
 from doctor.evidence.loss_calls import LossCall, LossCalls
+from doctor.evidence.program_run import Crash, ProgramRun
 from doctor.testing import findings_of
 
 HERE = Source("train.py", 7)
@@ -28,3 +29,12 @@ def test_shapes_that_grow_when_compared_fire(one, other):
 )
 def test_equal_shapes_and_one_target_for_all_are_silent(one, other):
     assert not judged(one, other)
+
+
+@pytest.mark.parametrize(("shape", "words"), [("8, 8", "8 x 8 predictions meet 8 targets"), ("8, 1", "shape (8)")])
+def test_a_loss_that_refuses_such_shapes_names_them(shape, words):
+    text = f"Target size (torch.Size([8])) must be the same as input size (torch.Size([{shape}]))"
+    run = ProgramRun("crashed", crash=Crash("ValueError", text, HERE))
+    (finding,) = findings_of("ARC001", run)
+    assert words in finding.message
+    assert "broadcast-loss" in finding.faults

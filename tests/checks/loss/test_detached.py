@@ -71,3 +71,22 @@ def test_a_generator_cut_off_in_its_own_step_is_told_there():
     assert findings_of("LOS006", graph, blind)[0].location.line == 12
     seeing = CriticLog((Critic(1, "", 0, cut=(0.1,) * 20, through=(-0.1,) * 20, cuts=(HERE, own)),))
     assert findings_of("LOS006", graph, seeing)[0].location.line == 7
+
+
+def test_the_copy_of_its_own_result_that_an_unused_layer_keeps_is_no_cut():
+    def note(number, grad, parameter=None):
+        return TensorNote(number, (4, 4), "float32", grad, parameter=parameter)
+
+    def ops(last):
+        return (
+            Op(0, "mm", (note(1, True, "p"), note(2, False)), (note(3, None),), source=HERE),
+            Op(1, "tanh", (note(3, True),), (note(4, None),), source=HERE),
+            Op(2, "detach", (note(4, True),), (note(4, None),), source=HERE),
+            *last,
+        )
+
+    used = Op(3, "mm", (note(4, False), note(5, True, "c")), (note(6, None),), source=HERE)
+    again = Op(3, "detach", (note(4, True),), (note(4, None),), source=HERE)  # the user's: .detach().numpy()
+    assert not list(find_cuts(Tape(0, ops(()), loss=9)))
+    assert list(find_cuts(Tape(0, ops((used,)), loss=6)))
+    assert list(find_cuts(Tape(0, ops((again,)), loss=9)))

@@ -32,3 +32,12 @@ def test_samples_of_several_epochs_are_not_taken_for_their_own_neighbours():
     assert torch.equal(first, torch.arange(300))
     assert pairing.examine(inputs, targets)["near_errors"] > 4
     assert pairing.examine(inputs[first], targets[first])["near_errors"] < 3
+
+
+def test_padded_texts_are_told_from_the_fields_of_a_table():
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 30, (200, 8), generator=generator)
+    texts = ids.masked_fill(torch.arange(8) >= torch.randint(3, 9, (200, 1), generator=generator), 0)
+    assert pairing._is_ragged(texts)
+    assert not pairing._is_ragged(ids)
+    assert not pairing._is_ragged(ids.clamp(max=3))
