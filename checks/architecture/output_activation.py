@@ -146,6 +146,15 @@ def _classification(tape: Tape) -> Iterator[_Found]:
             continue
         if op.name == "binary_cross_entropy":
             squashed = last_function(tape, logits)
+            if squashed is not None and (cut := _cut_to_probabilities(tape, squashed)):
+                harm = "nothing outside comes back, and probabilities at the bounds cost without limit"
+                yield (
+                    squashed,
+                    f"{cut} makes the probabilities of {loss} out of unbounded numbers",
+                    harm,
+                    Severity.ERROR,
+                )
+                continue
             if squashed is None or squashed.name not in ("sigmoid", "_softmax"):
                 continue
             if squashed.name == "_softmax":
@@ -172,6 +181,16 @@ def _classification(tape: Tape) -> Iterator[_Found]:
         single = _constant(op) and op.grad_enabled and op.inputs[0].requires_grad and len(op.inputs[0].shape) == 2
         if single and op.inputs[0].shape[0] > 1 and _ends(tape, op):
             yield op, "softmax over a single output", "a softmax over one value is always 1", Severity.ERROR
+
+
+def _cut_to_probabilities(tape: Tape, op: Op) -> str | None:
+    """The function that cuts the result of a map to what may be a probability, where no sigmoid stands before it."""
+    name, above = _WORDS.get(op.name, op.name), op
+    while above.name in ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu"):
+        if not above.inputs or (before := last_function(tape, above.inputs[0])) is None:
+            return None
+        above = before
+    return name if above is not op and above.name in ("addmm", "mm", "bmm", "convolution", "add", "sum") else None
 
 
 def _constant(op: Op) -> bool:

@@ -109,7 +109,10 @@ def unused_layers(
     unused = [
         p
         for p in tree.parameters
-        if p.registered and p.requires_grad and p.reached == 0 and p.backwards_sampled >= limits.min_backwards
+        if p.registered
+        and (p.requires_grad or p.optimizer is not None)
+        and p.reached == 0
+        and p.backwards_sampled >= limits.min_backwards
     ]
     roots = {root.index: root for root in tree.roots}
     by_root = {p.root for p in tree.parameters if p.reached}

@@ -28,6 +28,7 @@ class MismatchLimits(Limits):
     raw_farthest: float = 5.0  # that one's mean, in deviations
     min_samples: int = 32
     order_errors: float = 6.0  # standard errors by which channel means differ as they stand
+    raw_factor: float = 2.5  # the same, where training is standardised and evaluation has no sign
     below: float = -0.3  # lowest value of a feature that has a sign
     bounded_features: int = 2  # that have one in training, and span just 0 to 1 in evaluation; at least half of those
     exact: float = 2e-4  # mean and deviation this near to 0 and 1 are those of these very samples
@@ -88,7 +89,7 @@ def preprocessing_mismatch(
         factor, shift, farthest = _compared(pair.training, other)
         own = limits.factor if len(other.mean) > 1 else 1.5 * limits.factor
         moved = shift > limits.shift or (shift > limits.raw_shift and farthest > limits.raw_farthest)
-        if max(factor, 1 / factor) > own or moved:
+        if max(factor, 1 / factor) > own or moved or _lost_sign(pair.training, other, factor, limits):
             yield _mismatch(pair, other, factor, shift, lines, limits)
             return
         signed = _between_bounds(pair.training, other, limits)
@@ -268,6 +269,13 @@ def _compared(one: Moments, other: Moments) -> tuple[float, float, float]:
     shifts = [abs(other.mean[i] - one.mean[i]) / max(one.std[i], other.std[i]) for i in varying]
     alike = min(ratios) > 0.05 * max(ratios) or median(ratios) > 10 or median(ratios) < 0.1
     return (median(ratios) if alike else 1.0), median(shifts), max(shifts)
+
+
+def _lost_sign(one: Moments, other: Moments, factor: float, limits: MismatchLimits) -> bool:
+    """Whether training has mean 0 and deviation 1 in every channel, and evaluation only values from 0 on, on another scale."""
+    standard = all(abs(mean) < 0.15 and 0.85 < std < 1.15 for mean, std in zip(one.mean, one.std, strict=True))
+    signed = max(one.low, default=0.0) < limits.below and min(other.low, default=-1.0) >= 0
+    return standard and signed and max(factor, 1 / factor) > limits.raw_factor
 
 
 def _between_bounds(one: Moments, other: Moments, limits: MismatchLimits) -> int:

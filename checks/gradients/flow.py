@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 
 from doctor.evidence.activation_stats import ActivationStats
 from doctor.evidence.gradient_flow import GradientFlow
-from doctor.evidence.training_trace import TrainingTrace
+from doctor.evidence.training_trace import Step, TrainingTrace
 from doctor.findings import Finding, Location, Measure, Nature, Severity
 from doctor.registry import Limits, check
 from doctor.trials.treatments import ClipGradients, ReplaceActivation
@@ -30,6 +30,7 @@ class ExplodingLimits(Limits):
     growth: float = 1000.0  # highest gradient norm over the first ones
     min_steps: int = 3
     progress: float = 0.3
+    thrown: float = 0.3  # update ratio of a first step that is the learning rate's doing
     spikes: int = 3  # steps, after the first ten, whose norm is five times the median
     spike: float = 10.0  # the largest of them, in medians
 
@@ -144,6 +145,7 @@ def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits:
             message=f"the gradient norm reaches {max(norms):.3g} (median {median(norms):.3g}, {relative:.3g} times the "
             f"parameters' own norm) and the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}",
             location=_place(trace),
+            follows_from=("lr-too-high",) if _thrown(steps, limits) else (),
             severity=None if stuck else Severity.WARNING,  # spikes that have not kept the loss from falling
             measured={
                 "gradient_to_parameter_norm": Measure(value=relative, threshold=limits.ratio),
@@ -153,6 +155,11 @@ def exploding_gradients(flow: GradientFlow | None, trace: TrainingTrace, limits:
             treatment=ClipGradients(max_norm=1.0),
         )
         return
+
+
+def _thrown(steps: Sequence[Step], limits: ExplodingLimits) -> bool:
+    """Whether the very first steps move the weights by as much as they are large, before any gradient has grown."""
+    return any((step.update_ratio or 0.0) > limits.thrown for step in steps[:3])
 
 
 def _place(trace: TrainingTrace) -> Location:

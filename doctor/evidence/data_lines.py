@@ -31,7 +31,7 @@ _EVALUATION = re.compile(
 @dataclass(frozen=True)
 class DataLine:
     """One call: its `kind` (`convert`, `split`, `permute`, `dataset`, `encode`, `normalise`, `random`, `flip`, `stride`, `step` (of an optimizer, at the `if`
-    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `scaled` (something less its mean, over its deviation); `compared` (a loss, and the names of its targets); `assign` for any
+    that guards it), `whole` (a data set made from a whole, though the training part that is named was split off it); `window` (a slice from here to here plus a length), `labels` (under that name); `scaled` (something less its mean, over its deviation), `guarded` (the same, in training or evaluation only); `compared` (a loss, and the names of its targets); `assign` for any
     other call whose result gets a name), what it is assigned to, and the names in its arguments.
 
     `computed` tells of each argument of a `dataset` whether its values are made or changed on the spot; `passed`, of a
@@ -79,7 +79,9 @@ class DataLines(Evidence):
         return next((line.source for line in made), None)
 
     def evaluation_inputs(self) -> Source | None:
-        """Where something that is called after the evaluation's data or transform is made."""
+        """Where something that is called after the evaluation's data or transform is made, or is scaled in one mode only."""
+        for line in self.of("guarded"):
+            return line.source
         for line in self.of("dataset"):
             held_out = any(map(_HELD_OUT.search, (*line.names, *line.arguments)))
             if held_out and line.computed and line.computed[0]:

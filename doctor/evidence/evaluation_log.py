@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from doctor.evidence.base import Evidence, Source
 from doctor.evidence.recording import Recording, source
@@ -48,6 +49,7 @@ def evaluation_log(recording: Recording) -> EvaluationLog:
     # Marks in the graph tell of every backward; walking tells of the first that follows a forward only.
     used = {(event["root"], *event["line"]) for event in recording.of("forward") if event["used"] and event["line"]}
     training = [e for e in entries if e["trained"] or (e["line"] and (e["root"], *e["line"]) in used)]
+    shared = [_without_gradients(e) for e in training if e["grad_enabled"] and e["forwards"] > e["grad_enabled"]]
     places = tuple(
         EvaluationPlace(
             root=entry["root"],
@@ -60,7 +62,7 @@ def evaluation_log(recording: Recording) -> EvaluationLog:
             after_training=entry["after_training"],
             during_training_window=entry["within_window"] > 0,
         )
-        for entry in entries
+        for entry in (*entries, *shared)
         if entry not in training and (entry["grad_enabled"] == 0 or entry["untrained"] > 0 or not entry["grad_enabled"])
     )
     forwards = sum(entry["grad_enabled"] for entry in training)
@@ -71,3 +73,10 @@ def evaluation_log(recording: Recording) -> EvaluationLog:
         training_forwards_in_eval_mode=forwards - in_training_mode,
         training_source=source(training[0]["line"]) if training else None,
     )
+
+
+def _without_gradients(entry: dict[str, Any]) -> dict[str, Any]:
+    """The forwards of a line that trains and evaluates by turns which ran without gradients."""
+    count = entry["forwards"] - entry["grad_enabled"]
+    return {**entry, "forwards": count, "train_mode": max(0, entry["train_mode"] - entry["grad_enabled"]), "grad_enabled": 0,
+            "untrained": count}  # fmt: skip

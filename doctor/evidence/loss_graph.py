@@ -138,14 +138,16 @@ def _flowing(flows: dict[int, frozenset[str]], op: Op) -> frozenset[str]:
 
 
 def _is_kept(op: Op, tape: Tape) -> bool:
-    """Whether this is the copy of its own result that an operation keeps for its derivative, and nobody uses that."""
+    """Whether this is the copy of its own result that an operation keeps for its derivative: nobody reads it as such."""
     if op.name != "detach" or not op.inputs:
         return False
-    made = tape.producer(op.inputs[0].id)
+    number = op.inputs[0].id
+    made = tape.producer(number)
     if made is None or made.name not in _KEEPING_RESULTS or made.index != op.index - 1:
         return False
-    return all(consumer.name == "detach" for consumer in tape.consumers(op.inputs[0].id)) and not any(
-        consumer.index > op.index for consumer in tape.consumers(op.inputs[0].id)
+    later = [consumer for consumer in tape.consumers(number) if consumer.index > op.index]
+    return all(note.requires_grad for consumer in later for note in consumer.inputs if note.id == number) and not any(
+        consumer.name == "detach" for consumer in later
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from doctor.evidence.base import Evidence, Source
 from doctor.evidence.loss_leftovers import SAME, LooseSample, UnusedTerm, loose_samples, maker, unused_terms
 from doctor.evidence.op_tape import Op, OpTape, Tape, TensorNote
+from doctor.evidence.recording import Recording, source
 from doctor.probes import probe
 
 _REDUCTIONS = frozenset({"mean", "sum"})
@@ -66,9 +67,13 @@ class LossTerms(Evidence):
 
 
 @probe
-def loss_terms(tape: OpTape) -> LossTerms:
+def loss_terms(recording: Recording, tape: OpTape) -> LossTerms:
     """Take the loss of the first complete tape apart."""
-    return terms_of(tape.first)
+    found = terms_of(tape.first)
+    by_library = {source(event["line"]) for event in recording.of("backward")}
+    if found.source in by_library and found.terms and found.terms[0].source not in by_library:
+        return replace(found, source=found.terms[0].source)  # a library scales it where it calls backward
+    return found
 
 
 def terms_of(tape: Tape) -> LossTerms:

@@ -16,8 +16,7 @@ class TrainingSamples:
     `distinct` counts them. Of one pass over the data (an epoch of a loader that draws without replacement, or one full
     batch) `pass_samples` were seen and `pass_repeated` of them repeat another; `pass_unevenness` is the variance over the
     mean of how often each stands there. `continuous_share` is the share of
-    distinct values in the most varied column and `continuous_columns` how many columns are at least a fifth distinct; `texts` says that
-    they are sequences of token ids.
+    distinct values in the most varied column and `continuous_columns` how many columns are at least a fifth distinct.
     """
 
     root: int
@@ -28,16 +27,15 @@ class TrainingSamples:
     loader: int | None = None
     continuous_share: float = 0.0
     continuous_columns: int = 0
-    texts: bool = False
 
     @property
     def by_chance(self) -> float | None:
-        """The share of new texts that equal one of these, as one pass over these tells: of `n` draws from
+        """The share of new samples that equal one of these, as one pass over these tells: of `n` draws from
         `m` equally frequent contents some `n / 2m` repeat another, and a new one repeats one of them with `n / m`.
 
         None where no pass of 500 samples was seen, or so much repeats that it was copied.
         """
-        if not self.texts or self.pass_samples < 500:
+        if self.pass_samples < 500:
             return None
         repeated = self.pass_repeated / self.pass_samples
         return 2 * repeated if repeated <= 0.05 else None
@@ -125,7 +123,6 @@ def sample_log(recording: Recording) -> SampleLog:
             loader=event["loader"],
             continuous_share=event["continuous_share"],
             continuous_columns=event["continuous_columns"],
-            texts=event.get("texts", False),
         )
         for event in recording.some("training-samples", "no training sample was seen")
     )

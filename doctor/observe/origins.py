@@ -33,6 +33,7 @@ _KEEPING = {
 }  # fmt: skip
 _MOST_LINES = 4000
 _STEPPED = re.compile(r"opt", re.IGNORECASE)
+_MODE = re.compile(r"train|augment|eval|test|valid|mode|split|phase", re.IGNORECASE)
 _LOSS = re.compile(r"(loss|loss_fn|criterion|cross_entropy|objective|bce|mse)\w*$", re.IGNORECASE)
 _PREPARES = re.compile(r"scal|normali[sz]|standard|minmax|encod|imput|vectori[sz]|quantile|whiten|pca", re.IGNORECASE)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While)
@@ -63,7 +64,7 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
     for line, receiver in _steps(tree):
         yield {"kind": "step", "line": [path, line, ""], "call": "step", "names": [receiver], "arguments": []}
     for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
-        parameters = _parameters(function)
+        parameters, guarded = _parameters(function), _guarded(function)
         for statement in _own_statements(function):
             calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call)]
             found = [(kind, call) for call in calls if (kind := _kind(call)) is not None]
@@ -78,7 +79,13 @@ def _of(tree: ast.Module, path: str) -> Iterator[dict[str, Any]]:
                     yield {"kind": "compared", "line": place, "call": _name(call.func), "names": [], "arguments": names}
             if isinstance(statement, ast.Assign) and _is_scaled(statement.value):
                 place = [path, statement.lineno, getattr(function, "name", "<module>")]
-                yield {"kind": "scaled", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
+                yield {
+                    "kind": "guarded" if statement in guarded else "scaled",
+                    "line": place,
+                    "call": "",
+                    "names": _assigned(statement),
+                    "arguments": [],
+                }
             if any(map(_is_window, ast.walk(statement))):
                 place = [path, statement.lineno, getattr(function, "name", "<module>")]
                 yield {"kind": "window", "line": place, "call": "", "names": _assigned(statement), "arguments": []}
@@ -145,6 +152,12 @@ def _target_names(call: ast.Call) -> list[str]:
     if not _LOSS.search(_name(call.func)) or len(call.args) < 2:
         return []
     return sorted({node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)} - {"self"})
+
+
+def _guarded(function: ast.AST) -> set[ast.stmt]:
+    """The statements that run in training only, or in evaluation only."""
+    tests = [n for n in ast.walk(function) if isinstance(n, ast.If) and _MODE.search(ast.unparse(n.test))]
+    return {statement for test in tests for statement in (*test.body, *test.orelse)}
 
 
 def _is_scaled(value: ast.expr) -> bool:

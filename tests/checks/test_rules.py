@@ -279,6 +279,14 @@ class TestUnused:
         (finding,) = findings_of("ARC005", self.tree(calls=0))
         assert finding.faults == ("unused-layers",)
 
+    def test_layers_that_were_frozen_after_their_training_fire(self):
+        tree = self.tree(calls=0)
+        used, lost = tree.parameters
+        frozen = replace(lost, requires_grad=False)
+        assert findings_of("ARC005", replace(tree, parameters=(used, frozen)))
+        never = replace(frozen, optimizer=None)
+        assert not findings_of("ARC005", replace(tree, parameters=(used, never)))
+
     def test_layers_that_are_called_without_gradients_are_detached_where_an_optimizer_holds_them(self):
         (finding,) = findings_of("ARC005", self.tree(calls=80))
         assert finding.faults[0] == "detached-graph"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from doctor.observe import entries
+from doctor.observe import entries, twins
 from doctor.observe.fingerprints import fingerprints
 from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
@@ -58,7 +58,6 @@ class PassingWatch(Watch):
         self._pieces: dict[int, set[int]] = {}
         self._groups: dict[Any, _Group] = {}
         self._ids: set[int] = set()  # roots that read whole numbers
-        self._texts: set[int] = set()  # roots that read sequences of them
         self._examples: dict[int, list[torch.Tensor]] = {}
         self._loaders: dict[int, _Loader] = {}
         self._epochs: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -144,8 +143,6 @@ class PassingWatch(Watch):
         first = named[0][1]
         if not first.is_floating_point():
             self._ids.add(root)
-        if _are_sequences(first):
-            self._texts.add(root)
         if len(self._examples.setdefault(root, [])) < 8 and first.dim() >= 2:
             flat = first.reshape(len(first), -1)
             self._examples[root].append(flat[:256, :: max(1, flat.shape[1] // 1024)].float().cpu().clone())
@@ -244,7 +241,7 @@ class PassingWatch(Watch):
         return {
             "root": root, "distinct": len(self._trained.get(root, ())), "continuous_share": distinct,
             "continuous_columns": columns, "batches": len(batches), "passes_samples": best["samples"],
-            "passes_repeated": best["repeated"], "passes_unevenness": best["unevenness"], "loader": best["loader"], "texts": root in self._texts,
+            "passes_repeated": best["repeated"], "passes_unevenness": best["unevenness"], "loader": best["loader"],
         }  # fmt: skip
 
     def _overlap(self, group: _Group) -> dict[str, Any]:
@@ -288,7 +285,7 @@ class PassingWatch(Watch):
             record = self.recorder.loaders.records[index]
             if index in training or not record["batches"] or mine.dataset is None:
                 continue
-            pairs = [self._loaders[i] for i in training if self._loaders[i].dataset is mine.dataset]
+            pairs = [self._loaders[i] for i in training if _same_data(self._loaders[i], mine)]
             if not pairs or any(other.indices != pairs[0].indices for other in pairs[1:]):
                 continue  # none, or several folds
             length = _length(mine.dataset)
@@ -320,6 +317,15 @@ class PassingWatch(Watch):
                     iterable=known.iterable, line=self.recorder.loaders.records[loader]["source"],
                 )  # fmt: skip
                 return
+
+
+def _same_data(one: _Loader, other: _Loader) -> bool:
+    """Whether two loaders draw from one data set, or from two that hold the same samples, augmented for training."""
+    if one.dataset is other.dataset:
+        return True
+    if one.indices is None or other.indices is None or type(one.dataset) is not type(other.dataset):
+        return False
+    return _length(one.dataset) == _length(other.dataset) and twins.alike(one.dataset, other.dataset, one.indices)
 
 
 def _resolved(dataset: Any, lines: dict[int, Line | None]) -> tuple[Any, Any, Line | None]:

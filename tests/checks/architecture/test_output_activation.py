@@ -69,3 +69,15 @@ def test_capped_logits_and_pooled_activations_are_silent(taped):
 def test_softmax_over_one_output_is_found(taped):
     (finding,) = regression(taped, lambda x: x.softmax(1), torch.rand(32, 1))
     assert "always 1" in finding.message
+
+
+def probabilities(taped, function):
+    layer, labels = nn.Linear(5, 1), (torch.arange(32) % 2).float()[:, None]
+    run = taped(lambda: F.binary_cross_entropy(function(layer(X)), labels), layer=layer)
+    return findings_of("ARC006", run.tape)
+
+
+def test_probabilities_cut_out_of_unbounded_numbers_are_found(taped):
+    assert probabilities(taped, lambda x: torch.relu(x).clamp(max=1))
+    assert probabilities(taped, lambda x: x.clamp(0, 1))
+    assert not probabilities(taped, lambda x: torch.sigmoid(x).clamp(1e-6, 1 - 1e-6))

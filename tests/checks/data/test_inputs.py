@@ -65,6 +65,13 @@ class TestPreprocessing:
         alone = moments((0.0,) * 5, (1.0,) * 5, samples=150)
         assert findings_of("DAT016", pair(moments((0.01,) * 5, (0.99,) * 5), alone, 2))
 
+    def test_standardised_images_that_are_raw_in_evaluation_fire(self):
+        standard, raw = moments((0.0,), (1.02,), low=-1.5, high=2.5), moments((4.8,), (6.0,), low=0.0, high=16.0)
+        assert findings_of("DAT016", pair(standard, raw))
+        noisy = moments((0.4,), (0.9,), low=-1.5, high=2.5)  # noise that only training adds to values from 0 on
+        assert not findings_of("DAT016", pair(noisy, moments((0.4,), (0.3,), low=0.0, high=1.0)))
+        assert not findings_of("DAT016", pair(standard, moments((0.6,), (0.5,), low=0.0, high=1.9)))
+
     def test_features_that_lose_their_sign_in_evaluation_fire(self):
         standardised = moments((0.1, -0.1, 0.0), (1.0,) * 3, low=-2.0, high=2.5)
         (finding,) = findings_of(

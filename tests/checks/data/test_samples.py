@@ -40,7 +40,7 @@ class TestLeakage:
         assert not findings_of("DAT003", log([evaluated(80, covered=1.0)]))
 
     def test_low_cardinality_tables_repeat_by_chance(self):
-        assert not findings_of("DAT003", log([evaluated(90)], continuous_share=0.01))
+        assert not findings_of("DAT003", log([evaluated(90)], continuous_share=0.01, pass_repeated=300))
 
     def test_short_texts_repeat_by_chance_and_a_leak_stands_out(self):
         texts = {
@@ -51,6 +51,9 @@ class TestLeakage:
         }  # some 6 % of new ones repeat
         assert not findings_of("DAT003", log([evaluated(12)], **texts))
         assert findings_of("DAT003", log([evaluated(40)], **texts))
+
+    def test_codes_that_hardly_repeat_in_training_and_all_in_evaluation_fire(self):
+        assert findings_of("DAT003", log([evaluated(86)], continuous_share=0.02, pass_samples=20000, pass_repeated=66))
 
     def test_target_networks_inside_the_step_are_no_evaluation(self):
         assert not findings_of("DAT003", log([evaluated(60, steps=80)]))

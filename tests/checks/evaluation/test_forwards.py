@@ -1,8 +1,10 @@
 """Modes and graphs of forwards, on evidence made by hand."""
 
 from doctor.evidence.base import Source
+from doctor.evidence.evaluation_log import EvaluationLog, evaluation_log
 from doctor.evidence.forward_log import Forward, ForwardLog, Holder, TwiceRun
 from doctor.evidence.program_run import Crash, ProgramRun
+from doctor.evidence.recording import Recording
 from doctor.testing import findings_of
 
 TRAIN, EVAL, SLEEP = Source("train.py", 7), Source("train.py", 20), Source("train.py", 18)
@@ -102,3 +104,16 @@ class TestCountedTwice:
     def test_losses_that_share_a_graph_and_one_measurement_are_silent(self):
         assert not findings_of("GRD007", ForwardLog((forward(0),)))
         assert not findings_of("GRD007", ForwardLog(twice=(self.pair(0),)))
+
+
+def test_a_line_that_trains_and_evaluates_in_training_mode_by_turns():
+    entry = {
+        "event": "entry", "root": 0, "root_kind": "Net", "path": "", "line": ["train.py", 7, "run"], "forwards": 96,
+        "train_mode": 96, "grad_enabled": 80, "trained": 9, "untrained": 0, "mode_sensitive": ["bn (BatchNorm2d)"],
+        "after_training": True, "first_step": 0, "within_window": 0,
+    }  # fmt: skip
+    (place,) = evaluation_log(Recording((entry,))).places
+    assert (place.forwards, place.train_mode, place.grad_enabled) == (16, 16, 0)
+    assert findings_of("EVL001", EvaluationLog((place,), training_source=TRAIN))
+    (place,) = evaluation_log(Recording(({**entry, "train_mode": 80},))).places
+    assert not findings_of("EVL001", EvaluationLog((place,), training_source=TRAIN))

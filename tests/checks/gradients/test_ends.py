@@ -31,6 +31,14 @@ class TestExploding:
     def test_spikes_while_the_loss_falls_are_a_warning(self):
         assert self.spiking([2.0 * 0.95**i for i in range(30)])[0].level == "warning"
 
+    def test_first_steps_as_large_as_the_weights_are_the_rates_doing(self):
+        def huge(ratio):
+            steps = tuple(Step(i, 0, 2.0, 3.0, 2000.0, 10.0, ratio) for i in range(30))
+            return findings_of("GRD002", TrainingTrace(steps))[0].follows_from
+
+        assert huge(1.5) == ("lr-too-high",)
+        assert huge(0.01) == ()
+
 
 class TestZeroGradients:
     clamp = UpdateLog(ends=(GradientEnd("ClampBackward1", HERE),))

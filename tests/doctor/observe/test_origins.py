@@ -152,3 +152,16 @@ def test_targets_are_found_by_the_name_that_the_loss_takes():
 def test_a_trainer_is_no_target():
     assert targets("trainer = Trainer(model)\ntotal = sum(x)\n") is None
     assert targets("y_train = torch.tensor(labels)\n") == 1
+
+
+def test_scaling_in_one_mode_only_is_told_from_scaling_always():
+    text = """
+        def __getitem__(self, i):
+            image = self.images[i]
+            if self.train:
+                image = (image - 4.9) / 6.0
+            return image, self.labels[i]
+        series = (series - mean) / std
+    """
+    assert lines_of("guarded", text) == [5]
+    assert lines_of("scaled", text) == [7]
