@@ -305,6 +305,8 @@ def _never_stepped(
 ) -> Iterator[Finding]:
     begun, _ = schedule.training_epochs()
     over = run.outcome == "finished" or begun >= 2
+    if any(other.steps and other.optimizer == record.optimizer for other in schedule.schedulers):
+        return  # one after the other: its turn may come
     if record.inner or not over or steps < limits.least_steps or record.optimizer is None or run.crash is not None:
         return
     rate, initial = record.first or 0.0, record.initial or 0.0

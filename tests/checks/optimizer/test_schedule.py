@@ -131,3 +131,10 @@ def test_a_scheduler_that_a_library_steps_is_told_where_it_is_made():
     assert schedule_log(Recording((event, backward))).schedulers[0].lines == ()
     elsewhere = {**backward, "line": ["train.py", 39, "main"]}
     assert schedule_log(Recording((event, elsewhere))).schedulers[0].lines == (Source("train.py", 40, "main"),)
+
+
+def test_a_scheduler_whose_turn_comes_after_another_ones_is_silent():
+    waiting = SchedulerRecord("SWALR", 0, {}, MADE, (), 0.1, 0.1, 0)
+    assert findings_of("OPT008", GOES_ON, log(waiting))
+    now = SchedulerRecord("StepLR", 0, {}, MADE, (CALLED,), 0.1, 0.1, 2, positions=(40, 80), rates=(0.1, 0.05))
+    assert not findings_of("OPT008", GOES_ON, log(waiting, now))
