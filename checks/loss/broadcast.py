@@ -39,6 +39,7 @@ class BroadcastLimits(Limits):
     """Thresholds of LOS004."""
 
     min_batch: int = 2
+    square: int = 6  # predictions (N, N) of targets (N,)
 
 
 @check("LOS004", "broadcast-loss", Severity.ERROR, faq="training/loss/incorrect")
@@ -69,6 +70,10 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
         shapes = (call.input_shape, call.target_shape)
         if not call.in_training or call.function not in _ELEMENTWISE:
             continue
+        if _squared(*shapes, limits.square):
+            made = _made_square(tape, call.input_shape)
+            yield _finding(made or call.source, *shapes, call.function)
+            return
         if _crossed(*shapes, limits.min_batch) or _outgrown(*shapes, limits.min_batch):
             yield _finding(call.source, *shapes, call.function)
             return
@@ -90,6 +95,21 @@ def broadcast_loss(calls: LossCalls | None, tape: OpTape | None, limits: Broadca
 def _crossed(one: tuple[int, ...], other: tuple[int, ...], least: int) -> bool:
     long, short = (one, other) if len(one) > len(other) else (other, one)
     return len(long) == 2 and len(short) == 1 and long[1] == 1 and long[0] == short[0] >= least
+
+
+def _squared(prediction: tuple[int, ...], target: tuple[int, ...], least: int) -> bool:
+    return len(prediction) == 2 and prediction[0] == prediction[1] >= least and target == prediction[:1]
+
+
+def _made_square(tape: OpTape | None, shape: tuple[int, ...]) -> Source | None:
+    """Where (N, 1) and (N,) first met within the model."""
+    ops = tape.first.named("add", "sub", "mul") if tape is not None else ()
+    for op in ops:
+        if len(op.inputs) < 2 or not op.outputs or op.outputs[0].shape != shape:
+            continue
+        if _crossed(op.inputs[0].shape, op.inputs[1].shape, 2):
+            return op.source
+    return None
 
 
 def _outgrown(one: tuple[int, ...], other: tuple[int, ...], least: int) -> bool:

@@ -14,6 +14,7 @@ from doctor.registry import Limits, check
 from .places import at, related
 
 _CRITERIA = ("cross-entropy", "squared error", "smooth L1 error", "Huber error", "binary cross-entropy", "CTC loss")
+_UNBOUNDED = ("cross-entropy", "binary cross-entropy", "CTC loss")
 
 
 class SignLimits(Limits):
@@ -82,6 +83,9 @@ def _wrong(terms: LossTerms, trace: TrainingTrace, turned: int, limits: SignLimi
         return criteria[0], f"{criteria[0].kind} is maximised: it enters the loss with a negative sign"
     if picked and not criteria and all(term.sign * turned > 0 for term in picked):
         return picked[0], "the log-likelihood is minimised: it enters the loss with a positive sign"
+    maximised = [term for term in criteria if term.sign * turned < 0 and term.kind in _UNBOUNDED]
+    if maximised and _bottomless(trace, limits):
+        return maximised[0], f"{maximised[0].kind} enters the loss with a negative sign, and nothing bounds it"
     squares = [term for term in terms.terms if term.kind == "square"]
     negative = [term for term in squares if term.sign * turned < 0]
     if negative and _bottomless(trace, limits):

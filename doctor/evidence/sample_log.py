@@ -38,7 +38,7 @@ class TrainingSamples:
         if self.pass_samples < 500:
             return None
         repeated = self.pass_repeated / self.pass_samples
-        return 2 * repeated if repeated <= 0.05 else None
+        return 2 * repeated if repeated <= 0.1 else None
 
     @property
     def unlikely_alike(self) -> bool:

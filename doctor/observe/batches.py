@@ -116,7 +116,7 @@ class BatchWatch:
 
     def evaluation_seen(self) -> bool:
         """Whether some forward without gradients came after training began."""
-        return any(entry["after_training"] and not entry["grad_enabled"] for entry in self._entries.values())
+        return any(e["after_training"] and e["forwards"] > e["grad_enabled"] for e in self._entries.values())
 
     def forget_entries(self) -> None:
         """A backward that is not walked."""

@@ -31,6 +31,7 @@ from doctor.observe.taping import Taping
 from doctor.observe.units import UnitWatch
 
 _LEAST_BACKWARDS = 400  # also where few steps are asked for: each may accumulate over many backwards
+_MOST_SECONDS_MORE = 4.0  # for the evaluation behind a loop that no DataLoader feeds
 
 
 class StopObservation(BaseException):
@@ -62,6 +63,7 @@ class Recorder:
         self.failed: dict[str, Any] | None = None
         self.stopping = False
         self.budget_reached = False
+        self._goes_on_until: float | None = None
         self.compiled = False
         self.notes: list[str] = []
         self.before_entry: list[Callable[[nn.Module, Any, Any], None]] = []
@@ -333,13 +335,23 @@ class Recorder:
             or self.backwards >= max(_LEAST_BACKWARDS, 5 * self.plan.steps)
             or self._out_of_time(self.step)
         ):
-            self._reach_budget()
+            if not self._goes_on():
+                self._reach_budget()
         elif (
             self.step in self.plan.tape_steps
             or self.step in self.plan.activation_steps
             or self.step == self.plan.hunt_step
         ):
             self.taping.open()
+
+    def _goes_on(self) -> bool:
+        """Whether a loop of the program's own may come to its evaluation yet: a few steps more, in a part of the time."""
+        if self.plan.light or self.batches.evaluation_seen() or self.loaders.can_end_epoch():
+            return False
+        now, first = time.monotonic(), self._first_step_at or 0.0
+        if self._goes_on_until is None:
+            self._goes_on_until = now + min(_MOST_SECONDS_MORE, max(1.0, 0.4 * (now - first)))
+        return now < self._goes_on_until and self.step < 2 * self.plan.steps and not self._out_of_time(self.step)
 
     def _reach_budget(self) -> None:
         # An epoch that draws from a DataLoader is cut short, so that the evaluation behind it is seen, too.

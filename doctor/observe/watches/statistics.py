@@ -49,7 +49,8 @@ class StatisticsWatch(Watch):
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A model returned: note what it was called with."""
         entry = entries.entry(self.recorder, module, args, kwargs, result)
-        if entry is not None:
+        computed = any(v.requires_grad for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor))
+        if entry is not None and not computed:  # what another model computes moves as that learns
             self._note_moments(entry.place, entry.kind, entry.named, entry.output)
 
     def _note_moments(self, place: tuple[int, str], kind: str, named: Any, output: torch.Tensor) -> None:

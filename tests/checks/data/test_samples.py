@@ -44,11 +44,11 @@ class TestLeakage:
 
     def test_short_texts_repeat_by_chance_and_a_leak_stands_out(self):
         texts = {
-            "texts": True,
+            "continuous_share": 0.2,
             "pass_samples": 2000,
             "pass_repeated": 60,
             "distinct": 1940,
-        }  # some 6 % of new ones repeat
+        }  # some 6 % repeat
         assert not findings_of("DAT003", log([evaluated(12)], **texts))
         assert findings_of("DAT003", log([evaluated(40)], **texts))
 

@@ -38,3 +38,10 @@ def test_a_loss_that_refuses_such_shapes_names_them(shape, words):
     (finding,) = findings_of("ARC001", run)
     assert words in finding.message
     assert "broadcast-loss" in finding.faults
+
+
+def test_predictions_of_every_pair_are_told_for_one_target_each():
+    (finding,) = judged((32, 32), (32,))
+    assert "32 x 32 pairs" in finding.message
+    assert not judged((32, 16), (32,))
+    assert not judged((3, 3), (3,))  # a matrix and a vector

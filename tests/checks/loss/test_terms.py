@@ -209,3 +209,17 @@ class TestDrownedTerm:
     def test_auxiliary_weights_and_sums_that_are_scaled_down_are_silent(self):
         assert not self.loss(0.01)
         assert not self.loss(1e-4, reduction="sum")
+
+
+class TestOneNegativeCriterion:
+    both = LossTerms(
+        (Term("squared error", Source("train.py", 2), 1), Term("cross-entropy", Source("train.py", 3), -1)),
+        Source("train.py", 4),
+    )
+
+    def test_a_criterion_that_is_maximised_without_end_beside_another_fires(self):
+        (finding,) = findings_of("LOS011", self.both, trace([1.0 - 2.0 * i for i in range(20)]))
+        assert "cross-entropy enters the loss with a negative sign" in finding.message
+
+    def test_an_adversarial_term_that_stays_bounded_is_silent(self):
+        assert not findings_of("LOS011", self.both, trace([1.0 - 0.01 * i for i in range(20)]))
