@@ -16,6 +16,8 @@ class EvalModeLimits(Limits):
     """Thresholds of EVL001."""
 
     min_forwards: int = 1
+    again: float = 0.6  # of the forwards read what the one before has read: samples of dropout's masks are wanted
+    least_again: int = 3
     every_step: float = 0.8  # forwards a step from which a model that is never trained is part of the training
 
 
@@ -44,7 +46,7 @@ def missing_eval_mode(
     model.train()
     ```
     ## When it is right
-    Monte-Carlo dropout wants it (several forwards of one batch): silence it on its line. Generators that are sampled
+    Monte-Carlo dropout wants it: several forwards of one batch in a row are left alone. Generators that are sampled
     without gradients while the critic trains, and target networks (momentum encoders) that are called at every step and
     never trained themselves, are left alone.
     ## References
@@ -54,6 +56,8 @@ def missing_eval_mode(
         if place.train_mode < limits.min_forwards or not place.mode_sensitive or not place.after_training:
             continue
         if place.during_training_window or place.source is None:
+            continue
+        if place.again >= max(limits.least_again, limits.again * place.forwards):
             continue
         if log.training_source is None and place.grad_enabled:
             continue  # no forward led to a backward: this may well be the training that does not work

@@ -77,6 +77,9 @@ def padding_not_masked(
         chosen = next((p for p in (arguments.places if arguments else ()) if p.source == place.source), None)
         declared = facts.declared or place.ignore_index != -100
         rebuilt = place.match(0) >= limits.constant_share and not place.causal
+        copied = max((place.match(lag) for lag in place.lags), default=0.0) >= limits.constant_share
+        # Texts that nothing but their fill ends, and answers of one length that the fill is a part of.
+        rebuilt = rebuilt or (not facts.ended and (copied or place.positions == 0))
         ignored = f", while ignore_index is {place.ignore_index}" if place.ignore_index != -100 else ""
         yield Finding(
             message=f"{share:.0%} of the positions in the loss are padding (input id {facts.pad}, target id "

@@ -17,7 +17,8 @@ class EvaluationPlace:
     A forward counts as evaluation when gradients are disabled, or when its line never led to a backward.
     `train_mode` counts its forwards with the root in training mode. `mode_sensitive` lists the modules whose result
     depends on the mode and which were in training mode there (`drop (Dropout p=0.5)`, `bn1 (BatchNorm2d)`).
-    `after_training` is true when some optimizer step came before.
+    `after_training` is true when some optimizer step came before; `again` counts the forwards on what the one before
+    them has just read.
     """
 
     root: int
@@ -29,6 +30,7 @@ class EvaluationPlace:
     mode_sensitive: tuple[str, ...] = ()
     after_training: bool = True
     during_training_window: bool = False
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def evaluation_log(recording: Recording) -> EvaluationLog:
             mode_sensitive=tuple(entry["mode_sensitive"]),
             after_training=entry["after_training"],
             during_training_window=entry["within_window"] > 0,
+            again=entry.get("again", 0),
         )
         for entry in (*entries, *shared)
         if entry not in training and (entry["grad_enabled"] == 0 or entry["untrained"] > 0 or not entry["grad_enabled"])

@@ -15,7 +15,8 @@ class PaddingFacts:
 
     Of `positions` targets in all, `padded` lie where the input is padding; `constant` of these are the id `target`,
     `counted` are not ignored by the loss, `with_gradient` sent a gradient back; `gradient_share` is their share of the
-    gradient on the scores. `declared` when an embedding's `padding_idx` or a mask names the same padding.
+    gradient on the scores. `declared` when an embedding's `padding_idx` or a mask names the same padding,
+    `ended` when one sign stands before it in nearly every row.
     """
 
     pad: int
@@ -27,6 +28,7 @@ class PaddingFacts:
     with_gradient: int
     gradient_share: float
     declared: bool = False
+    ended: bool = True
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class BatchWatch:
         self._inner: dict[int, _Inner] = {}
         self.called_inside: dict[int, int] = {}
         self.evaluation_mode_calls: list[Any] = []
+        self._read_last: Any = None  # by the latest forward without gradients
 
     def install(self) -> None:
         """Put the hooks on the loss functions."""
@@ -84,6 +85,7 @@ class BatchWatch:
                 "after_training": False,
                 "first_step": recorder.step,
                 "within_window": 0,
+                "again": 0,
             }
         entry["forwards"] += 1
         entry["grad_enabled"] += grad
@@ -94,6 +96,11 @@ class BatchWatch:
                 entry["mode_sensitive"] = _mode_sensitive(module)
         if not grad and recorder.stepping.all and self._pending:
             entry["within_window"] += 1
+        if not grad:
+            first = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)), None)
+            read = (first.data_ptr(), first.shape, first._version, recorder.step) if first is not None else None
+            entry["again"] += read is not None and read == self._read_last
+            self._read_last = read
         self._open = key
         self._open_input = None
         if grad and not recorder.plan.light:

@@ -16,6 +16,7 @@ from doctor.observe.frames import Line
 from doctor.observe.watch import Watch
 
 _SHORT = 12  # ids; fewer words in a row come back in any text
+_VARIED = 0.5  # of the pieces of evaluated windows differ; the few values of one-hot columns come back in any table
 _MOST_BATCHES = 400  # of each kind whose samples are fingerprinted
 _MOST_FRAMES = 6
 _PIECES = 8  # least length of a piece of a window that is looked for in other windows
@@ -33,6 +34,7 @@ class _Group:
     seen: list[torch.Tensor] = field(default_factory=list)  # which of them were trained on before
     read: torch.Tensor | None = None  # of the latest call, where a decoder reads beside it
     written: bool = False  # whether that call went on with the text of the one before
+    different: set[int] = field(default_factory=set)  # of its pieces
     pieces: int = 0
     pieces_seen: int = 0
 
@@ -173,7 +175,9 @@ class PassingWatch(Watch):
         pieces = _pieces(named[0][1], every=False)
         known = self._pieces.get(root)
         if pieces is not None and known:
-            found = [number in known for number in pieces.reshape(-1).tolist()]
+            numbers = pieces.reshape(-1).tolist()
+            found = [number in known for number in numbers]
+            group.different.update(numbers)
             group.pieces += len(found)
             group.pieces_seen += sum(found)
 
@@ -252,11 +256,12 @@ class PassingWatch(Watch):
         trained = self._trained[group.root]
         covered = torch.isin(torch.tensor(list(trained)), unique).float().mean()
         known = self._loaders.get(group.loader) if group.loader is not None else None
+        varied = len(group.different) >= _VARIED * len(unique)
         return {
             "root": group.root, "line": group.line, "loader": group.loader, "batches": len(group.keys),
             "samples": len(unique), "seen": int(first.sum()), "trained": len(trained), "covered": float(covered),
             "steps": len(group.steps), "of_steps": self.recorder.step, "repeated": len(keys) > 1.5 * len(unique),
-            "pieces": group.pieces, "pieces_seen": group.pieces_seen,
+            "pieces": group.pieces if varied else 0, "pieces_seen": group.pieces_seen if varied else 0,
             "same_dataset": self._same_as_training(group.loader),
             "line_of_subset": known.subset_line if known else None,
         }  # fmt: skip

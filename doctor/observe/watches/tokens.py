@@ -150,6 +150,7 @@ class TokenWatch(Watch):
         facts = record["tail"] = record["tail"] or {
             "pad": pad, "target": common, "padded": 0, "constant": 0, "counted": 0, "positions": 0, "with_gradient": 0,
             "gradient": 0.0, "whole_gradient": 0.0, "backwards": 0, "declared": self._declared(pad, ids, tail_of_all),
+            "ended": _is_ended(ids, tail[1]),
         }  # fmt: skip
         facts["padded"] += values.numel()
         facts["positions"] += aligned.numel()
@@ -312,6 +313,16 @@ def _constancy(ids: torch.Tensor, target: torch.Tensor) -> float:
     tail = _tail(ids)
     values = target[tail[1][:, : target.shape[1]]] if tail is not None else target[:0, 0]
     return float(torch.unique(values, return_counts=True)[1].max() / values.numel()) if values.numel() else -1.0
+
+
+def _is_ended(ids: torch.Tensor, padded: torch.Tensor) -> bool:
+    """Whether one sign ends nearly all the padded rows; where none does, it is the padding that ends them."""
+    lengths = (~padded).sum(1)
+    rows = ((lengths > 0) & (lengths < ids.shape[1])).nonzero()[:, 0]
+    if not len(rows):
+        return True
+    counts = torch.unique(ids[rows, lengths[rows] - 1], return_counts=True)[1]
+    return int(counts.max()) >= 0.9 * len(rows)
 
 
 def _tail(ids: torch.Tensor) -> tuple[int, torch.Tensor] | None:

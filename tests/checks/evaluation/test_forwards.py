@@ -1,7 +1,9 @@
 """Modes and graphs of forwards, on evidence made by hand."""
 
+from dataclasses import replace
+
 from doctor.evidence.base import Source
-from doctor.evidence.evaluation_log import EvaluationLog, evaluation_log
+from doctor.evidence.evaluation_log import EvaluationLog, EvaluationPlace, evaluation_log
 from doctor.evidence.forward_log import Forward, ForwardLog, Holder, TwiceRun
 from doctor.evidence.program_run import Crash, ProgramRun
 from doctor.evidence.recording import Recording
@@ -104,6 +106,13 @@ class TestCountedTwice:
     def test_losses_that_share_a_graph_and_one_measurement_are_silent(self):
         assert not findings_of("GRD007", ForwardLog((forward(0),)))
         assert not findings_of("GRD007", ForwardLog(twice=(self.pair(0),)))
+
+
+def test_several_forwards_of_one_batch_sample_dropout_on_purpose():
+    place = EvaluationPlace(0, "Net", EVAL, 40, 40, 0, ("drop (Dropout p=0.1)",))
+    assert findings_of("EVL001", EvaluationLog((place,), training_source=TRAIN))
+    sampled = replace(place, again=38)
+    assert not findings_of("EVL001", EvaluationLog((sampled,), training_source=TRAIN))
 
 
 def test_a_line_that_trains_and_evaluates_in_training_mode_by_turns():

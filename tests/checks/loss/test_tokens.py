@@ -66,6 +66,13 @@ class TestPadding:
         (finding,) = findings_of("LOS007", TokenAlignment((aligned(padding=padded(), inside=True),)), lines)
         assert (finding.location.line, finding.related[0].location.line) == (40, 7)
 
+    def test_texts_that_nothing_but_their_fill_ends_are_told_as_info(self):
+        def copied(ended):
+            return aligned(padding=padded(declared=False, ended=ended))
+
+        assert self.levels(copied(True)) == ["warning"]
+        assert self.levels(copied(False)) == ["info"]
+
     def test_a_wrong_ignore_index_is_named(self):
         place = aligned(padding=padded(declared=False), ignore_index=3)
         (finding,) = findings_of("LOS007", TokenAlignment((place,)))

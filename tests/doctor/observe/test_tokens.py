@@ -54,3 +54,12 @@ def test_padding_behind_texts_of_many_lengths_is_found():
     ids = torch.randint(3, 40, (16, 12), generator=torch.Generator().manual_seed(0))
     ids = ids.masked_fill(torch.arange(12) >= torch.arange(4, 12).repeat(2)[:, None], 2)
     assert tokens._tail(ids)[0] == 2
+
+
+def test_an_end_sign_before_the_padding_is_told():
+    ids = torch.randint(5, 40, (16, 12), generator=torch.Generator().manual_seed(0))
+    lengths = torch.arange(4, 12).repeat(2)
+    padded = torch.arange(12) >= lengths[:, None]
+    assert not tokens._is_ended(ids.masked_fill(padded, 0), padded)
+    ids[torch.arange(16), lengths - 1] = 2
+    assert tokens._is_ended(ids.masked_fill(padded, 0), padded)
