@@ -128,6 +128,7 @@ class StepWatch:
         if watched is not None:
             watched.zero_grads += 1
             watched.note_clearing()
+            watched.carried, watched.left_over = 0.0, []
             watched.zero_grad_source = watched.zero_grad_source or self._recorder.frames.line()
         return original(optimizer, *args, **kwargs)
 

@@ -253,3 +253,30 @@ def test_an_evaluation_behind_a_loop_without_a_loader_is_waited_for(write_script
 def test_inputs_that_another_model_computes_are_no_data(write_script):
     recording = ScriptProgram(write_script(OWN_LOOP.replace("STEPS", "30")), ()).run(Run(80))
     assert {event["root"] for event in recording.of("input-moments") if event["kind"] == "train"} == {0}
+
+
+def test_gradients_that_are_cleared_and_then_written_by_hand_are_not_carried(write_script):
+    script = write_script(
+        """
+import copy
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Linear(4, 1)
+outer = torch.optim.Adam(model.parameters(), 1e-2)
+for step in range(20):
+    inner = copy.deepcopy(model)
+    fast = torch.optim.SGD(inner.parameters(), 0.1)
+    x, y = torch.randn(8, 4), torch.randn(8, 1)
+    fast.zero_grad()
+    nn.functional.mse_loss(inner(x), y).backward()
+    fast.step()
+    gradients = torch.autograd.grad(nn.functional.mse_loss(inner(x), y), list(inner.parameters()))
+    outer.zero_grad()
+    for parameter, gradient in zip(model.parameters(), gradients):
+        parameter.grad = gradient
+    outer.step()
+"""
+    )
+    carried = [e["carried"] for e in observe(script, steps=40).of("step") if e["optimizer"] == 0]
+    assert not any(carried[1:])
