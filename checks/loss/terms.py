@@ -198,14 +198,15 @@ def missing_loss_term(terms: LossTerms, limits: MissingTermLimits) -> Iterator[F
         )
         return
     for unused in terms.unused:
-        if len(unused.lost) >= limits.min_lost:
-            names = ", ".join(unused.lost[:3]) + (" ..." if len(unused.lost) > 3 else "")
+        lost = [name for name in unused.lost if not name.startswith("<")]  # an attack's own variable is no parameter
+        if len(lost) >= limits.min_lost:
+            names = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
             yield Finding(
                 message=f"a scalar computed from {names} is no part of the loss, which never reaches these parameters",
                 location=at(place or unused.source),
-                measured={"parameters_without_a_loss": Measure(value=len(unused.lost), threshold=0)},
+                measured={"parameters_without_a_loss": Measure(value=len(lost), threshold=0)},
                 remedy="add this term to the loss",
-                demonstrated=f"{len(unused.lost)} parameters are above this term alone",
+                demonstrated=f"{len(lost)} parameters are above this term alone",
                 related=related(unused.source, "the term is computed here"),
             )
             return

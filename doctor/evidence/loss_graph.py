@@ -122,6 +122,8 @@ def find_cuts(tape: Tape, reached: frozenset[str] = frozenset()) -> Iterator[Gra
         above = _flowing(flows, op) - reached
         if not above or not any(note.requires_grad for note in op.inputs) or _is_kept(op, tape):
             continue
+        if op.name.endswith("_like") or op.name.startswith("new_"):
+            continue  # takes the shape, not the values
         cut = op.name in ("_local_scalar_dense", "detach") or (
             bool(op.outputs) and all(needs.get(note.id, False) is False for note in op.outputs) and _is_used(op, tape)
         )

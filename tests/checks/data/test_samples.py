@@ -34,6 +34,14 @@ class TestLeakage:
         shared = SharedIndices(1, 169, 60, 460, HERE, Source("train.py", 4))
         assert findings_of("DAT003", log(shared=[shared]))[0].location.line == 4
 
+    def test_a_report_on_a_part_of_training_beside_a_clean_one_is_silent(self):
+        part = SharedIndices(1, 300, 300, 1400, HERE, Source("train.py", 4))
+        clean = SharedIndices(2, 200, 0, 1400, HERE, Source("train.py", 5))
+        leaking = SharedIndices(3, 200, 90, 1400, HERE, Source("train.py", 6))
+        assert findings_of("DAT003", log(shared=[part]))
+        assert not findings_of("DAT003", log(shared=[part, clean]))
+        assert findings_of("DAT003", log(shared=[leaking, clean]))[0].location.line == 6
+
     def test_an_additional_report_on_the_training_set_is_silent(self):
         assert not findings_of("DAT003", log([evaluated(40, same_dataset=True), evaluated(0)]))
         assert not findings_of("DAT003", log([evaluated(40), evaluated(0)]))

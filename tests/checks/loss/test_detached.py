@@ -90,3 +90,15 @@ def test_the_copy_of_its_own_result_that_an_unused_layer_keeps_is_no_cut():
     assert not list(find_cuts(Tape(0, ops(()), loss=9)))
     assert list(find_cuts(Tape(0, ops((used,)), loss=6)))
     assert list(find_cuts(Tape(0, ops((again,)), loss=9)))
+
+
+def test_what_only_takes_the_shape_of_a_tensor_is_no_cut():
+    def tape(name):
+        used = TensorNote(3, (4, 4), "float32", True)
+        made = Op(0, "mm", (TensorNote(1, (4, 4), "float32", True, parameter="p"),), (used,), source=HERE)
+        new = Op(1, name, (used,), (TensorNote(4, (4, 4), "float32", None),), source=HERE)
+        read = Op(2, "mul", (TensorNote(4, (4, 4), "float32", False),), (TensorNote(5, (4, 4), "float32", None),))
+        return Tape(0, (made, new, read), loss=5)
+
+    assert list(find_cuts(tape("round")))
+    assert not list(find_cuts(tape("zeros_like")))

@@ -1,7 +1,7 @@
 """Rules on the summands of the loss: tapes made by hand, a few operations long."""
 
 from doctor.evidence.base import Source
-from doctor.evidence.loss_terms import LossTerms, Term, terms_of
+from doctor.evidence.loss_terms import LossTerms, Term, UnusedTerm, terms_of
 from doctor.evidence.metamorphic import ExperimentedCall, InputField, Metamorphic
 from doctor.evidence.op_tape import Op, Tape, TensorNote
 from doctor.evidence.optimizer_log import OptimizerLog, OptimizerRecord
@@ -223,3 +223,15 @@ class TestOneNegativeCriterion:
 
     def test_an_adversarial_term_that_stays_bounded_is_silent(self):
         assert not findings_of("LOS011", self.both, trace([1.0 - 0.01 * i for i in range(20)]))
+
+
+def test_a_term_that_only_an_attack_reaches_is_no_missing_one():
+    def unused(*lost):
+        return LossTerms(
+            (Term("cross-entropy", Source("train.py", 4)),),
+            Source("train.py", 4),
+            (UnusedTerm("nll_loss_forward", Source("train.py", 2), lost),),
+        )
+
+    assert findings_of("LOS013", unused("head.weight"))
+    assert not findings_of("LOS013", unused("<tensor 50x64 #4>"))
