@@ -87,6 +87,8 @@ def _softmax(tape: Tape, axes: TensorAxes, op: Op, limits: WrongDimLimits) -> Fi
     if length < limits.min_length:
         return None
     others = [other for other in axes.batch_axes(note.id) if other != axis]
+    if count == 2 and note.shape[0] == note.shape[1]:
+        return None  # samples against samples: one of the two batches may come through what is not followed
     if axes.counts_samples(note.id, axis) and not others and _rest(note, axis) > 1:
         best = max(other for other in range(count) if other != axis)
         return _changed(op, name, axis, best, f"the batch axis of length {length}", "the samples of a batch compete")

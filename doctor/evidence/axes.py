@@ -278,7 +278,9 @@ def _batch(tape: Tape, follower: _Follower, batches: BatchLog | None) -> frozens
         if len(op.inputs) > 1:
             root = _root(tape, op.inputs[1])
             targets.add(root.id)
-            per_position.add(tuple(root.shape[:2]))
+            compared = op.inputs[1].shape
+            # The loss may take a part of the samples, or leave out the first steps.
+            per_position |= {tuple(root.shape[:2]), tuple(compared[:2]), (*root.shape[:1], *compared[1:2])}
             if root.shape:
                 counts.add(root.shape[0])
     loaders = batches.loaders if batches is not None else ()

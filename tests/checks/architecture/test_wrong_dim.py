@@ -144,3 +144,28 @@ def test_a_target_at_every_position_leaves_open_which_axis_counts_the_samples(ta
 
     run = taped(compute, rnn=rnn, out=out)
     assert not findings_of("ARC022", run.tape, run.axes, tree)
+
+
+def test_images_against_texts_both_ways_are_silent(taped):
+    images, texts = nn.Linear(9, 8), nn.EmbeddingBag(20, 8)
+    ids = torch.randint(0, 20, (6, 3))
+
+    def compute():
+        scores = images(X) @ texts(ids).t()
+        return F.cross_entropy(scores, torch.arange(6)) + F.cross_entropy(scores.t(), torch.arange(6))
+
+    run = taped(compute, images=images, texts=texts)
+    assert not findings_of("ARC011", run.tape, run.axes)
+
+
+def test_series_that_are_time_first_and_whose_first_steps_are_left_out_are_silent(taped):
+    layer, head = nn.GRU(1, 8), nn.Linear(8, 1)
+    u, y = torch.randn(12, 30, 1), torch.randn(12, 30, 1)
+
+    def compute():
+        chosen = torch.arange(6)
+        return F.mse_loss(head(layer(u[:, :6])[0])[3:], y[3:, chosen])
+
+    run = taped(compute, layer=layer, head=head)
+    modules = (ModuleRecord("layer", "GRU", settings={"batch_first": False}, created=Source("net.py", 3)),)
+    assert not findings_of("ARC022", run.tape, run.axes, ModuleTree(modules=modules))
