@@ -46,6 +46,8 @@ class AgreementWatch(Watch):
         recent = self.recorder.loaders.recent
         if not recent or not self.recorder.step:
             return
+        if module.training and any(output.requires_grad for output in _tensors(result)):
+            return
         arguments = list(_tensors((args, kwargs)))
         batch = next((batch for batch in recent if _feeds(batch, arguments)), None)
         if batch is None and "accelerate.data_loader" not in sys.modules:
@@ -56,8 +58,6 @@ class AgreementWatch(Watch):
         given = {id(value) for value in arguments}
         for output in _tensors(result):
             classes = output.shape[-1] if output.dim() > 1 else 0
-            if output.requires_grad and module.training:
-                return
             if not output.is_floating_point() or not 2 <= classes <= _MOST_CLASSES:
                 continue
             named = kwargs.get("labels")  # a library's model takes them, too

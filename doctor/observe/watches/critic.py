@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ class CriticWatch(Watch):
 
     def install(self) -> None:
         """Nothing to patch."""
-        self._made: dict[Place, deque[torch.Tensor]] = {}
+        self._made: dict[Place, deque[weakref.ref[torch.Tensor]]] = {}
         self._critics: dict[Place, _Critic] = {}
 
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -50,7 +51,7 @@ class CriticWatch(Watch):
         maker = self._maker(judged, entry.place) if judged is not None else None
         if entry.output.dim() >= 2 and entry.output[0].numel() > 1:
             made = self._made.setdefault(entry.place, deque(maxlen=_MOST_HELD))
-            made.append(entry.output.detach())  # held, so that its memory is not given to another tensor meanwhile
+            made.append(weakref.ref(entry.output))  # as long as the program holds it, its memory is its own
         if judged is None or not entry.output.requires_grad or entry.output[0].numel() != 1:
             return
         known = self._critics.setdefault(entry.place, _Critic())
@@ -72,7 +73,8 @@ class CriticWatch(Watch):
 
     def _maker(self, value: torch.Tensor, place: Place) -> Place | None:
         """The other model whose output this is, or shares its memory."""
-        for other, outputs in self._made.items():
+        for other, references in self._made.items():
+            outputs = [output for reference in references if (output := reference()) is not None]
             if other != place and any(o.data_ptr() == value.data_ptr() and o.numel() == value.numel() for o in outputs):
                 return other
         return None

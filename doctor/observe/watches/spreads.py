@@ -11,6 +11,7 @@ from doctor.observe.watch import Watch
 
 _LEAST_SAMPLES = 8
 _LEAST_VALUES = 4
+_MOST_VALUES = 1_000_000
 _EVERY = 5  # steps
 
 
@@ -29,7 +30,7 @@ class SpreadWatch(Watch):
         if entry is None or entry.kind != "train" or entry.output.dim() != 2:
             return
         output = entry.output.detach()
-        if len(output) < _LEAST_SAMPLES or output.shape[1] < _LEAST_VALUES:
+        if len(output) < _LEAST_SAMPLES or not _LEAST_VALUES <= output.shape[1] <= _MOST_VALUES // len(output):
             return
         size = float(output.double().square().mean().sqrt())
         spread = float((output - output.mean(0)).double().square().mean().sqrt()) / size if size > 0 else 0.0
