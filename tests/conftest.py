@@ -1,7 +1,11 @@
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# Several workers at once, each with programs of its own: one thread for each is the fastest.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["pytester"]
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
