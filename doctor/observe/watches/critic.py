@@ -43,8 +43,8 @@ class CriticWatch(Watch):
     def after_entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A model returned: tell whose output it was called with."""
         entry = entries.entry(self.recorder, module, args, kwargs, result)
-        if entry is None or not entry.output.is_floating_point():
-            return
+        if entry is None or not entry.output.is_floating_point() or not entry.output.dim() or not len(entry.output):
+            return  # a loss that a model computes itself is no judgement of samples
         judged = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)), None)
         if judged is None or not judged.is_floating_point() or not judged.numel():
             judged = None

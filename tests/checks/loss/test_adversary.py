@@ -92,6 +92,30 @@ def test_a_program_whose_generator_cannot_make_negative_values(write_script):
     assert "generator" in finding.message
 
 
+SCALAR = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+    def forward(self, x, y):
+        return nn.functional.mse_loss(self.layer(x), y)
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), 0.01)
+for step in range(20):
+    loss = net(torch.randn(8, 4), torch.randn(8, 1))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_model_that_returns_its_loss_is_watched_without_a_failure(write_script):
+    assert not ScriptProgram(write_script(SCALAR), ()).run(Run(40)).end["notes"]
+
+
 def test_a_sound_program_is_silent(write_script):
     records = gather([observed(write_script)], [CriticLog, OpTape, ModuleTree])
     assert not findings_of("ARC006", *records.values())
